@@ -1,0 +1,1 @@
+"""The operator: turns TrainingJob and ModelDeployment resources into Ray clusters through KubeRay."""

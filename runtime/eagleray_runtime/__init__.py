@@ -1,0 +1,1 @@
+"""What runs in the user's pods: preparation of data, training, evaluation, saving and serving."""

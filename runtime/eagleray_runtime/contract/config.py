@@ -1,0 +1,77 @@
+"""The files that the operator writes and the runtime reads (`EAGLERAY_CONFIG`)."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from eagleray_runtime.contract.blocks import Block, Data, Engine, Model, Training
+
+
+class ResourceIdentity(Block):
+    """The resource that a pod works for."""
+
+    kind: Literal["TrainingJob", "ModelDeployment"]
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+
+
+class Location(Block):
+    """A place in a store.
+
+    `uri` is s3://bucket/path, pvc://claim/path or, in local mode only, file:///path. `secret_directory` holds the keys of
+    the store, a file a key (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_ENDPOINT_URL`,
+    `AWS_REGION`); None means the pod's own identity.
+    """
+
+    uri: str
+    secret_directory: str | None = None
+
+
+class WorkerBounds(Block):
+    """Elastic bounds of the workers and what each of them gets."""
+
+    min: int
+    max: int
+    cpus: float
+    gpus: int
+
+
+class TrainingConfig(Block):
+    """What the driver of one attempt of a TrainingJob needs.
+
+    `engine` is already decided. Rows come from `data_location` (URI), `data_file` (a mounted ConfigMap key) or
+    `data.sample`. The bundle goes to `output`; checkpoints go below `checkpoints`, the same for all attempts, so that an
+    attempt resumes what the one before it reached, or only reports a bundle that is already complete.
+    """
+
+    schema_version: Literal[1] = 1
+    resource: ResourceIdentity
+    attempt: int = Field(ge=1)
+    engine: Literal[Engine.NUMPY, Engine.TORCH]
+    data: Data
+    data_location: Location | None = None
+    data_file: str | None = None
+    model: Model
+    training: Training
+    workers: WorkerBounds
+    output: Location
+    checkpoints: Location
+    reports_url: str | None = None
+
+
+class ServingConfig(Block):
+    """What a replica of a ModelDeployment needs.
+
+    `name` is the model's name in the inference protocol; `digest`, when given, must be the one of the bundle found at
+    `model`.
+    """
+
+    schema_version: Literal[1] = 1
+    resource: ResourceIdentity
+    revision: str
+    name: str
+    model: Location
+    digest: str | None = None
+    engine: Literal[Engine.NUMPY, Engine.TORCH]

@@ -1,0 +1,128 @@
+"""What the runtime tells the operator: POST `<reportsUrl>` (path `/v1/reports`) with a JSON body of one of these types.
+
+Answers: 200 the report is in the resource's status; 202 it is taken (progress is written at most every few seconds);
+401/403 the token is not that of a live pod of the resource; 404 the resource is gone; 409 a newer attempt has taken over (stop
+reporting); 422 the body is malformed; 503 not the leader or not ready: try again.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from eagleray_runtime.contract.blocks import Block
+from eagleray_runtime.contract.config import ResourceIdentity
+
+
+class Stage(StrEnum):
+    """What a training job is doing."""
+
+    PREPARING = "Preparing"
+    TRAINING = "Training"
+    EVALUATING = "Evaluating"
+    SAVING = "Saving"
+
+
+class FailureReason(StrEnum):
+    """Why an attempt failed; each is a reason of the resource's condition. Only Diverged, OutOfMemory, WorkerLost may be worth a retry."""
+
+    DATA_INVALID = "DataInvalid"
+    STORE_REFUSED = "StoreRefused"
+    MODEL_INVALID = "ModelInvalid"
+    DIGEST_MISMATCH = "DigestMismatch"
+    DIVERGED = "Diverged"
+    WORKER_LOST = "WorkerLost"
+    CONTAINER_FAILED = "ContainerFailed"
+
+
+class Choice(Block):
+    """One value that the runtime chose, and why."""
+
+    field: str
+    value: str
+    reason: str
+
+
+class HistoryPoint(Block):
+    """Losses of one epoch."""
+
+    epoch: int
+    training: float
+    validation: float | None = None
+
+
+class Metric(Block):
+    """A metric of the finished model on one part of the data."""
+
+    name: str
+    part: Literal["Training", "Validation", "Test"]
+    value: float
+
+
+class DataReport(Block):
+    """What became of the rows."""
+
+    rows: int
+    training: int
+    validation: int
+    test: int
+    dropped: int = 0
+    digest: str | None = None
+    notes: list[str] = Field(default_factory=list)
+
+
+class SavedModel(Block):
+    """A complete bundle: where it is and what it holds."""
+
+    uri: str
+    digest: str
+    size_bytes: int
+    parameters: int
+    engine: str
+
+
+class ProgressReport(Block):
+    """Progress of a running attempt; `percent` is of the whole job, 0 to 100."""
+
+    type: Literal["progress"] = "progress"
+    resource: ResourceIdentity
+    attempt: int
+    stage: Stage
+    epoch: int = 0
+    epochs: int = 0
+    step: int = 0
+    percent: float = Field(0, ge=0, le=100)
+    estimated_remaining_seconds: float | None = None
+    workers: int = 1
+    resumed_from_epoch: int = 0
+    metrics: dict[str, float] = Field(default_factory=dict)
+    history: list[HistoryPoint] = Field(default_factory=list, max_length=50)
+    chosen: list[Choice] = Field(default_factory=list, max_length=32)
+
+
+class ResultReport(Block):
+    """The attempt is finished and its bundle complete."""
+
+    type: Literal["result"] = "result"
+    resource: ResourceIdentity
+    attempt: int
+    model: SavedModel
+    data: DataReport
+    metrics: list[Metric]
+    chosen: list[Choice] = Field(default_factory=list, max_length=32)
+    progress: ProgressReport
+
+
+class FailureReport(Block):
+    """The attempt ended without a model; `message` says what happened and what to do, at most 1,000 characters."""
+
+    type: Literal["failure"] = "failure"
+    resource: ResourceIdentity
+    attempt: int
+    reason: FailureReason
+    message: str = Field(max_length=1000)
+
+
+Report = Annotated[ProgressReport | ResultReport | FailureReport, Field(discriminator="type")]
+REPORT: TypeAdapter[ProgressReport | ResultReport | FailureReport] = TypeAdapter(Report)
+"""Parses and writes a report."""
