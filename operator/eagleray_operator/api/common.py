@@ -1,0 +1,40 @@
+"""Blocks that both kinds share."""
+
+from typing import Annotated
+
+from eagleray_runtime.contract.blocks import Block
+from pydantic import BeforeValidator, Field
+
+Quantity = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
+    Field(
+        max_length=32,
+        pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$",
+        json_schema_extra={"x-kubernetes-int-or-string": True},
+    ),
+]
+"""A Kubernetes quantity such as 500Mi, 2Gi or 1."""
+
+
+class Runtime(Block):
+    """The pods' software."""
+
+    image: str | None = Field(
+        None,
+        min_length=1,
+        max_length=512,
+        description="Image of the Ray pods. Unset means the platform's image for the engine.",
+    )
+
+
+class Metadata(Block):
+    """The part of an object's metadata that decisions need."""
+
+    model_config = Block.model_config | {"extra": "ignore"}
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int = 1
+    deletion_timestamp: str | None = None

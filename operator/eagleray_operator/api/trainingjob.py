@@ -1,0 +1,205 @@
+"""The TrainingJob resource."""
+
+from datetime import datetime
+from typing import ClassVar
+
+from eagleray_operator.api.common import Metadata, Quantity, Runtime
+from eagleray_operator.api.conditions import Condition
+from eagleray_operator.api.reasons import Reason
+from eagleray_runtime.contract.blocks import INT32_MAX, Block, Data, Model, Reference, Rule, Training
+from eagleray_runtime.contract.reports import Choice, DataReport, HistoryPoint, Metric, SavedModel, Stage
+from pydantic import Field
+
+
+class Output(Block):
+    """Where the model goes."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("!has(self.secretRef) || has(self.uri)", "secretRef goes with uri"),
+    )
+
+    uri: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1024,
+        json_schema_extra={"x-eagleray-uri": True},
+        description="Folder that receives the bundle: s3://bucket/path or pvc://claim/path. "
+        "Unset means the platform's store, or a PersistentVolumeClaim <name>-model where there is none.",
+    )
+    secret_ref: Reference | None = Field(
+        None,
+        description="Secret with the keys of the store (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ...).",
+    )
+    volume_size: Quantity = Field(
+        "5Gi", description="Size of the PersistentVolumeClaim, where one is made. Default 5Gi."
+    )
+
+
+class Workers(Block):
+    """The workers that train."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (Rule("!has(self.max) || self.min <= self.max", "min is above max"),)
+
+    min: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Fewest workers to train with; the job starts when they are there. Default 1.",
+    )
+    max: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Most workers; they join as capacity appears (engine Torch). Unset means min.",
+    )
+    cpus: float = Field(1, gt=0, le=1024, description="CPU cores of each worker. Default 1.")
+    gpus: int = Field(0, ge=0, le=64, description="GPUs of each worker (nvidia.com/gpu). Default 0.")
+    memory: Quantity | None = Field(
+        None, description="Memory of each worker, such as 4Gi. Unset means the platform's default."
+    )
+
+    @property
+    def most(self) -> int:
+        """Upper bound with its default."""
+        return self.max if self.max is not None else self.min
+
+
+class RunPolicy(Block):
+    """Limits over all attempts of a job."""
+
+    active_deadline_seconds: int | None = Field(
+        None,
+        ge=1,
+        le=INT32_MAX,
+        description="Seconds after which the job fails, over all attempts. Unset means no limit.",
+    )
+    backoff_limit: int = Field(
+        3,
+        ge=0,
+        le=100,
+        description="How often an attempt that a retry can help is repeated, from its checkpoint. Default 3.",
+    )
+    ttl_seconds_after_finished: int | None = Field(
+        None,
+        ge=0,
+        le=INT32_MAX,
+        description="Seconds after which a finished job is deleted; a model in a store stays. Unset means never.",
+    )
+
+
+IMMUTABLE = ("data", "model", "training", "output", "runtime")
+
+
+class TrainingJobSpec(Block):
+    """Reads data, prepares it, trains, evaluates and saves a verified model."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *(
+            Rule(
+                f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
+                f"{field} of a job cannot change: create a new job",
+            )
+            for field in IMMUTABLE
+        ),
+        Rule(
+            "self.workers.cpus == oldSelf.workers.cpus && self.workers.gpus == oldSelf.workers.gpus",
+            "workers.cpus and workers.gpus of a job cannot change: create a new job",
+        ),
+        Rule(
+            "self.training.engine != 'NumPy' || (self.workers.gpus == 0 && self.workers.min == 1 && "
+            "(!has(self.workers.max) || self.workers.max == 1))",
+            "engine NumPy trains on one worker without GPU: drop workers.gpus and workers.max, or use Torch",
+        ),
+        Rule(
+            "!has(self.data.sample) || self.model.family != 'LogisticRegression'",
+            "sample LinearRegression has no classes: use LinearRegression or MultilayerPerceptron",
+        ),
+    )
+
+    data: Data = Field(description="The rows to learn from.")
+    model: Model = Field(description="What is trained.")
+    training: Training = Field(default_factory=Training, description="How the model is trained.")
+    output: Output = Field(default_factory=Output, description="Where the model goes.")
+    workers: Workers = Field(default_factory=Workers, description="The workers that train.")
+    runtime: Runtime = Field(default_factory=Runtime, description="The pods' software.")
+    run_policy: RunPolicy = Field(
+        default_factory=RunPolicy, description="Limits over all attempts of the job."
+    )
+    suspend: bool = Field(
+        False,
+        description="Gives the pods back and keeps the checkpoint; the job goes on from there when set to false. Default false.",
+    )
+
+
+class Progress(Block):
+    """How far a running job is."""
+
+    stage: Stage | None = Field(None, description="What the job is doing.")
+    epoch: int = Field(0, description="Finished passes over the training part.")
+    epochs: int = Field(0, description="Passes in all.")
+    step: int = Field(0, description="Finished steps.")
+    percent: int = Field(0, description="Share of the whole job that is done, in percent.")
+    estimated_remaining_seconds: int | None = Field(
+        None, description="Seconds until the end, as far as can be told."
+    )
+    workers: int = Field(0, description="Workers that train now.")
+    metrics: dict[str, float] = Field(default_factory=dict, description="Newest losses by name.")
+    history: list[HistoryPoint] = Field(
+        default_factory=list, max_length=50, description="Losses by epoch, at most 50 of them."
+    )
+
+
+class Evaluation(Block):
+    """How good the finished model is."""
+
+    metrics: list[Metric] = Field(
+        default_factory=list, max_length=64, description="Metrics by part of the data."
+    )
+
+
+class Attempt(Block):
+    """One run of the job on a cluster of its own."""
+
+    number: int = Field(description="Counts from 1.")
+    reason: Reason | None = Field(None, description="How it ended; unset while it runs.")
+    message: str = Field("", max_length=1500, description="How it ended, in its own words.")
+    start_time: datetime | None = Field(None, description="When it was created.")
+    end_time: datetime | None = Field(None, description="When its end was seen.")
+    from_epoch: int = Field(0, description="Epoch that it resumed from.")
+    to_epoch: int = Field(0, description="Epoch that it reached.")
+
+
+class TrainingJobStatus(Block):
+    """What is known of a job."""
+
+    observed_generation: int | None = Field(
+        None, description="Generation of the spec that this was computed from."
+    )
+    start_time: datetime | None = Field(None, description="When the first attempt was created.")
+    completion_time: datetime | None = Field(None, description="When the job finished.")
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        description="Succeeded is the summary; Accepted, Progressing, Suspended, Complete and Failed stand beside it.",
+    )
+    progress: Progress | None = Field(None, description="How far the job is.")
+    chosen: list[Choice] = Field(
+        default_factory=list, max_length=32, description="Values that were chosen for you, and why."
+    )
+    data: DataReport | None = Field(None, description="What became of the rows.")
+    evaluation: Evaluation | None = Field(None, description="How good the finished model is.")
+    model: SavedModel | None = Field(None, description="The saved model.")
+    attempts: list[Attempt] = Field(
+        default_factory=list, max_length=10, description="The newest ten attempts."
+    )
+
+
+class TrainingJob(Block):
+    """A job that trains one model."""
+
+    model_config = Block.model_config | {"extra": "ignore"}
+
+    metadata: Metadata
+    spec: TrainingJobSpec
+    status: TrainingJobStatus = Field(default_factory=TrainingJobStatus)
