@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from eagleray_runtime.contract.blocks import Block
 from pydantic import Field
+
+from eagleray_runtime.contract.blocks import Block
 
 RAY_VERSION = "2.60.0"
 
@@ -12,9 +13,7 @@ class ModelStore(Block):
     """Where models go when a job names no place."""
 
     uri: str = Field(description="Folder that holds the models, <namespace>/<job>/<uid> below it.")
-    secret_name: str | None = Field(
-        None, description="Secret with the keys of the store, in each namespace that uses it."
-    )
+    secret_name: str | None = Field(None, description="Secret with the keys of the store, in each namespace that uses it.")
 
 
 class Images(Block):
@@ -46,25 +45,13 @@ class Settings(Block):
     head_memory: str = "1536Mi"
     reports_url: str | None = Field(None, description="Where the pods send their reports.")
     network: NetworkSettings = Field(default_factory=NetworkSettings)
-    start_deadline_seconds: int = Field(
-        1800, description="Seconds that the pods of an attempt may take to start."
-    )
-    drain_seconds: int = Field(
-        30, description="Seconds that a revision keeps serving after traffic was taken from it."
-    )
-    progress_interval_seconds: float = Field(
-        5, description="Least seconds between two status writes of mere progress."
-    )
-    progress_deadline_seconds: int = Field(
-        1800, description="Seconds that a new revision may take to become ready."
-    )
+    start_deadline_seconds: int = Field(1800, description="Seconds that the pods of an attempt may take to start.")
+    drain_seconds: int = Field(30, description="Seconds that a revision keeps serving after traffic was taken from it.")
+    progress_interval_seconds: float = Field(5, description="Least seconds between two status writes of mere progress.")
+    progress_deadline_seconds: int = Field(1800, description="Seconds that a new revision may take to become ready.")
     workers: int = Field(20, description="Resources that are reconciled at a time.")
-    sweep_seconds: float = Field(
-        300, description="Seconds between two sweeps for deletions that a watch has missed."
-    )
-    key_path: str = Field(
-        "/etc/eagleray/key/key", description="File with the key that Ray's tokens are derived from."
-    )
+    sweep_seconds: float = Field(300, description="Seconds between two sweeps for deletions that a watch has missed.")
+    key_path: str = Field("/etc/eagleray/key/key", description="File with the key that Ray's tokens are derived from.")
     serving_environment: dict[str, str] = Field(
         default_factory=dict,
         description="More environment variables of the serving pods (an administrator's tuning).",

@@ -2,17 +2,18 @@
 
 from typing import Annotated
 
-from eagleray_runtime.contract.blocks import Block
 from pydantic import BeforeValidator, Field
+
+from eagleray_runtime.contract.blocks import Block
 
 Quantity = Annotated[
     str,
-    BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
     Field(
         max_length=32,
         pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$",
         json_schema_extra={"x-kubernetes-int-or-string": True},
     ),
+    BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
 ]
 """A Kubernetes quantity such as 500Mi, 2Gi or 1."""
 

@@ -5,9 +5,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
+from pydantic import Field
+
 from eagleray_operator.api.reasons import Reason
 from eagleray_runtime.contract.blocks import Block
-from pydantic import Field
 
 MESSAGE_MAX = 1500
 """Longest message of a condition, in characters."""
@@ -33,9 +34,7 @@ class Condition(Block):
     type: ConditionType = Field(description="Aspect of the state.")
     status: ConditionStatus = Field(description="True, False or Unknown.")
     reason: Reason = Field(description="Why, in one word; docs/reference/reasons.md explains each.")
-    message: str = Field(
-        "", max_length=MESSAGE_MAX, description="What happened, in its own words, and what to do."
-    )
+    message: str = Field("", max_length=MESSAGE_MAX, description="What happened, in its own words, and what to do.")
     observed_generation: int = Field(0, description="Generation of the spec that this was computed from.")
     last_transition_time: datetime | None = Field(None, description="When the status last changed.")
 

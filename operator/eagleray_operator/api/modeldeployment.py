@@ -4,12 +4,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
+from pydantic import Field
+
 from eagleray_operator.api.common import Metadata, Quantity, Runtime
 from eagleray_operator.api.conditions import Condition
 from eagleray_operator.api.reasons import Reason
 from eagleray_runtime.contract.blocks import Block, Engine, Reference, Rule, exactly_one_of, not_both
 from eagleray_runtime.contract.reports import Choice
-from pydantic import Field
 
 
 class ModelSource(Block):
@@ -17,9 +18,7 @@ class ModelSource(Block):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         exactly_one_of("uri", "trainingJobRef"),
-        Rule(
-            "!has(self.secretRef) || has(self.uri)", "secretRef goes with uri: a TrainingJob brings its own"
-        ),
+        Rule("!has(self.secretRef) || has(self.uri)", "secretRef goes with uri: a TrainingJob brings its own"),
     )
 
     uri: str | None = Field(
@@ -42,9 +41,7 @@ class ModelSource(Block):
 class ServingEngine(Block):
     """What computes the answers."""
 
-    type: Engine = Field(
-        Engine.AUTO, description="Library that computes. Auto: Torch with a GPU, else NumPy."
-    )
+    type: Engine = Field(Engine.AUTO, description="Library that computes. Auto: Torch with a GPU, else NumPy.")
 
 
 class Resources(Block):
@@ -52,17 +49,13 @@ class Resources(Block):
 
     cpus: float = Field(1, gt=0, le=1024, description="CPU cores of each replica. Default 1.")
     gpus: int = Field(0, ge=0, le=64, description="GPUs of each replica (nvidia.com/gpu). Default 0.")
-    memory: Quantity | None = Field(
-        None, description="Memory of each replica, such as 4Gi. Unset means the platform's default."
-    )
+    memory: Quantity | None = Field(None, description="Memory of each replica, such as 4Gi. Unset means the platform's default.")
 
 
 class Autoscaling(Block):
     """How the number of replicas follows the load."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("self.minReplicas <= self.maxReplicas", "minReplicas is above maxReplicas"),
-    )
+    rules: ClassVar[tuple[Rule, ...]] = (Rule("self.minReplicas <= self.maxReplicas", "minReplicas is above maxReplicas"),)
 
     min_replicas: int = Field(1, ge=1, le=1000, description="Fewest replicas. Default 1.")
     max_replicas: int = Field(ge=1, le=1000, description="Most replicas.")
@@ -106,9 +99,7 @@ class ModelDeploymentSpec(Block):
         le=1000,
         description="Number of replicas; 0 switches off. Unset without autoscaling means 1.",
     )
-    autoscaling: Autoscaling | None = Field(
-        None, description="How the number of replicas follows the load; excludes replicas."
-    )
+    autoscaling: Autoscaling | None = Field(None, description="How the number of replicas follows the load; excludes replicas.")
     runtime: Runtime = Field(default_factory=Runtime, description="The pods' software.")
 
 
@@ -163,12 +154,8 @@ class ScalingDecision(Block):
 class ModelDeploymentStatus(Block):
     """What is known of a deployment."""
 
-    observed_generation: int | None = Field(
-        None, description="Generation of the spec that this was computed from."
-    )
-    url: str | None = Field(
-        None, description="Address inside the cluster; /v2/models/<name>/infer answers there."
-    )
+    observed_generation: int | None = Field(None, description="Generation of the spec that this was computed from.")
+    url: str | None = Field(None, description="Address inside the cluster; /v2/models/<name>/infer answers there.")
     selector: str | None = Field(None, description="Label selector of the replicas' pods.")
     conditions: list[Condition] = Field(
         default_factory=list,
@@ -178,13 +165,9 @@ class ModelDeploymentStatus(Block):
     )
     replicas: ReplicaCounts | None = Field(None, description="Replicas of the active revision.")
     active_revision: str | None = Field(None, description="Revision that gets the traffic.")
-    revisions: list[Revision] = Field(
-        default_factory=list, max_length=12, description="Revisions, newest first."
-    )
+    revisions: list[Revision] = Field(default_factory=list, max_length=12, description="Revisions, newest first.")
     model: ServedModel | None = Field(None, description="The model that is served.")
-    chosen: list[Choice] = Field(
-        default_factory=list, max_length=32, description="Values that were chosen for you, and why."
-    )
+    chosen: list[Choice] = Field(default_factory=list, max_length=32, description="Values that were chosen for you, and why.")
     scaling: list[ScalingDecision] = Field(
         default_factory=list,
         max_length=5,

@@ -3,20 +3,19 @@
 from datetime import datetime
 from typing import ClassVar
 
+from pydantic import Field
+
 from eagleray_operator.api.common import Metadata, Quantity, Runtime
 from eagleray_operator.api.conditions import Condition
 from eagleray_operator.api.reasons import Reason
 from eagleray_runtime.contract.blocks import INT32_MAX, Block, Data, Model, Reference, Rule, Training
 from eagleray_runtime.contract.reports import Choice, DataReport, HistoryPoint, Metric, SavedModel, Stage
-from pydantic import Field
 
 
 class Output(Block):
     """Where the model goes."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("!has(self.secretRef) || has(self.uri)", "secretRef goes with uri"),
-    )
+    rules: ClassVar[tuple[Rule, ...]] = (Rule("!has(self.secretRef) || has(self.uri)", "secretRef goes with uri"),)
 
     uri: str | None = Field(
         None,
@@ -30,9 +29,7 @@ class Output(Block):
         None,
         description="Secret with the keys of the store (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ...).",
     )
-    volume_size: Quantity = Field(
-        "5Gi", description="Size of the PersistentVolumeClaim, where one is made. Default 5Gi."
-    )
+    volume_size: Quantity = Field("5Gi", description="Size of the PersistentVolumeClaim, where one is made. Default 5Gi.")
 
 
 class Workers(Block):
@@ -54,9 +51,7 @@ class Workers(Block):
     )
     cpus: float = Field(1, gt=0, le=1024, description="CPU cores of each worker. Default 1.")
     gpus: int = Field(0, ge=0, le=64, description="GPUs of each worker (nvidia.com/gpu). Default 0.")
-    memory: Quantity | None = Field(
-        None, description="Memory of each worker, such as 4Gi. Unset means the platform's default."
-    )
+    memory: Quantity | None = Field(None, description="Memory of each worker, such as 4Gi. Unset means the platform's default.")
 
     @property
     def most(self) -> int:
@@ -122,9 +117,7 @@ class TrainingJobSpec(Block):
     output: Output = Field(default_factory=Output, description="Where the model goes.")
     workers: Workers = Field(default_factory=Workers, description="The workers that train.")
     runtime: Runtime = Field(default_factory=Runtime, description="The pods' software.")
-    run_policy: RunPolicy = Field(
-        default_factory=RunPolicy, description="Limits over all attempts of the job."
-    )
+    run_policy: RunPolicy = Field(default_factory=RunPolicy, description="Limits over all attempts of the job.")
     suspend: bool = Field(
         False,
         description="Gives the pods back and keeps the checkpoint; the job goes on from there when set to false. Default false.",
@@ -139,22 +132,16 @@ class Progress(Block):
     epochs: int = Field(0, description="Passes in all.")
     step: int = Field(0, description="Finished steps.")
     percent: int = Field(0, description="Share of the whole job that is done, in percent.")
-    estimated_remaining_seconds: int | None = Field(
-        None, description="Seconds until the end, as far as can be told."
-    )
+    estimated_remaining_seconds: int | None = Field(None, description="Seconds until the end, as far as can be told.")
     workers: int = Field(0, description="Workers that train now.")
     metrics: dict[str, float] = Field(default_factory=dict, description="Newest losses by name.")
-    history: list[HistoryPoint] = Field(
-        default_factory=list, max_length=50, description="Losses by epoch, at most 50 of them."
-    )
+    history: list[HistoryPoint] = Field(default_factory=list, max_length=50, description="Losses by epoch, at most 50 of them.")
 
 
 class Evaluation(Block):
     """How good the finished model is."""
 
-    metrics: list[Metric] = Field(
-        default_factory=list, max_length=64, description="Metrics by part of the data."
-    )
+    metrics: list[Metric] = Field(default_factory=list, max_length=64, description="Metrics by part of the data.")
 
 
 class Attempt(Block):
@@ -172,9 +159,7 @@ class Attempt(Block):
 class TrainingJobStatus(Block):
     """What is known of a job."""
 
-    observed_generation: int | None = Field(
-        None, description="Generation of the spec that this was computed from."
-    )
+    observed_generation: int | None = Field(None, description="Generation of the spec that this was computed from.")
     start_time: datetime | None = Field(None, description="When the first attempt was created.")
     completion_time: datetime | None = Field(None, description="When the job finished.")
     conditions: list[Condition] = Field(
@@ -184,15 +169,11 @@ class TrainingJobStatus(Block):
         description="Succeeded is the summary; Accepted, Progressing, Suspended, Complete and Failed stand beside it.",
     )
     progress: Progress | None = Field(None, description="How far the job is.")
-    chosen: list[Choice] = Field(
-        default_factory=list, max_length=32, description="Values that were chosen for you, and why."
-    )
+    chosen: list[Choice] = Field(default_factory=list, max_length=32, description="Values that were chosen for you, and why.")
     data: DataReport | None = Field(None, description="What became of the rows.")
     evaluation: Evaluation | None = Field(None, description="How good the finished model is.")
     model: SavedModel | None = Field(None, description="The saved model.")
-    attempts: list[Attempt] = Field(
-        default_factory=list, max_length=10, description="The newest ten attempts."
-    )
+    attempts: list[Attempt] = Field(default_factory=list, max_length=10, description="The newest ten attempts.")
 
 
 class TrainingJob(Block):

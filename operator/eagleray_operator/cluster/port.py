@@ -112,3 +112,23 @@ class Cluster(Protocol):
 
     async def review_token(self, token: str, audience: str) -> TokenIdentity | None:
         """The pod that the token belongs to; None if it is not valid for the audience or not of a pod."""
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What a real request to the replicas of a revision answered."""
+
+    ready: bool
+    message: str = ""
+    digest: str | None = None
+    engine: str | None = None
+
+
+class Addresses(Protocol):
+    """Where deployments answer, and whether they do."""
+
+    def url(self, namespace: str, deployment: str) -> str:
+        """Address of a deployment: the root of the inference protocol (`<url>/v2/models/<name>/infer`)."""
+
+    async def probe(self, namespace: str, deployment: str, revision: str, *, active: bool) -> ProbeResult:
+        """Ask the model itself: through the deployment's Service if the revision is `active`, else past it."""
