@@ -48,7 +48,6 @@ class Settings(Block):
     start_deadline_seconds: int = Field(1800, description="Seconds that the pods of an attempt may take to start.")
     drain_seconds: int = Field(30, description="Seconds that a revision keeps serving after traffic was taken from it.")
     progress_interval_seconds: float = Field(5, description="Least seconds between two status writes of mere progress.")
-    progress_deadline_seconds: int = Field(1800, description="Seconds that a new revision may take to become ready.")
     workers: int = Field(20, description="Resources that are reconciled at a time.")
     sweep_seconds: float = Field(300, description="Seconds between two sweeps for deletions that a watch has missed.")
     key_path: str = Field("/etc/eagleray/key/key", description="File with the key that Ray's tokens are derived from.")

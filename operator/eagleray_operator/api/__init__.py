@@ -1,1 +1,1 @@
-"""The API of the two resources: spec, status, conditions, reasons, names. The custom resource definitions are generated from it."""
+"""The API of the two resources: the source that the custom resource definitions are generated from."""

@@ -19,7 +19,7 @@ LOCAL_URI_SCHEMES = ("s3", "pvc", "file")
 
 NAME_RULE = Rule(
     f"self.metadata.name.size() <= {names.NAME_MAX} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-    f"metadata.name: at most {names.NAME_MAX} characters of a-z, 0-9 and -, first a letter, since the names of the children grow from it",
+    f"metadata.name: at most {names.NAME_MAX} of a-z, 0-9 and -, first a letter: the names of the children grow from it",
 )
 
 MAP_MAX = 64

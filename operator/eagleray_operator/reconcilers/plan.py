@@ -13,7 +13,8 @@ class Observed:
     """What the controller knows of a resource's surroundings at one moment.
 
     `children` are live objects that the resource owns, directly or through KubeRay's objects, by their address. `absent`
-    are references that were looked up and not found. `probes` are answers of revisions by RayService name.
+    are references that were looked up and not found. `probes` are answers of revisions by RayService name, `url` is where a deployment
+    answers.
     """
 
     children: Mapping[Ref, Manifest] = field(default_factory=dict)
@@ -23,6 +24,7 @@ class Observed:
     conflicts: Mapping[Ref, str] = field(default_factory=dict)
     probes: Mapping[str, ProbeResult] = field(default_factory=dict)
     reports: tuple[Report, ...] = ()
+    url: str | None = None
 
     def of_kind(self, kind: str) -> list[Manifest]:
         """Live children of that kind, by name."""

@@ -1,0 +1,135 @@
+"""The RayJob of one attempt of a TrainingJob, and the config that its driver reads."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from eagleray_operator.api import names
+from eagleray_operator.api.trainingjob import TrainingJob
+from eagleray_operator.children import metadata, pods
+from eagleray_operator.children.stores import Store, volumes_of
+from eagleray_operator.settings import Settings
+from eagleray_runtime.contract import names as runtime_names
+from eagleray_runtime.contract.blocks import Engine
+from eagleray_runtime.contract.config import ResourceIdentity, TrainingConfig, WorkerBounds
+
+
+@dataclass(frozen=True)
+class Training:
+    """What an attempt needs beside the job itself; `data` is the store of data.uri."""
+
+    engine: Literal[Engine.NUMPY, Engine.TORCH]
+    output: Store
+    data: Store | None
+    image: str
+
+
+def config(job: TrainingJob, attempt: int, training: Training, settings: Settings) -> TrainingConfig:
+    """The driver's config of that attempt."""
+    spec = job.spec
+    data_file = None
+    if spec.data.config_map_ref:
+        data_file = f"{runtime_names.DATA_DIRECTORY}/{spec.data.config_map_ref.key}"
+    return TrainingConfig(
+        resource=ResourceIdentity(
+            kind="TrainingJob",
+            namespace=job.metadata.namespace,
+            name=job.metadata.name,
+            uid=job.metadata.uid,
+            generation=job.metadata.generation,
+        ),
+        attempt=attempt,
+        engine=training.engine,
+        data=spec.data,
+        data_location=training.data.location if training.data else None,
+        data_file=data_file,
+        model=spec.model,
+        training=spec.training,
+        workers=WorkerBounds(min=spec.workers.min, max=spec.workers.most, cpus=spec.workers.cpus, gpus=spec.workers.gpus),
+        output=training.output.location,
+        checkpoints=training.output.under(f".checkpoints/{job.metadata.uid}"),
+        reports_url=settings.reports_url,
+    )
+
+
+def build(job: TrainingJob, attempt: int, training: Training, settings: Settings) -> dict[str, Any]:
+    """RayJob `<name>-<attempt>`.
+
+    KubeRay would restart a job whose head is lost from zero, in silence; the annotation makes it leave the head lost, and
+    the next attempt resumes from the checkpoint. For the same reason KubeRay's own retries are off.
+    """
+    spec = job.spec
+    volumes, mounts = volumes_of([store for store in (training.output, training.data) if store is not None])
+    for volume, mount in (
+        pods.config_volume(names.training_config(job.metadata.name, attempt)),
+        pods.report_token_volume(),
+        *_data_volume(job),
+    ):
+        volumes.append(volume)
+        mounts.append(mount)
+    worker = pods.RayPod(
+        image=training.image,
+        cpus=spec.workers.cpus,
+        memory=spec.workers.memory or settings.worker_memory,
+        gpus=spec.workers.gpus,
+        environment={
+            runtime_names.CONFIG_PATH_ENV: f"{runtime_names.CONFIG_DIRECTORY}/{runtime_names.CONFIG_FILE}",
+            runtime_names.REPORT_TOKEN_PATH_ENV: runtime_names.REPORT_TOKEN_PATH,
+        },
+        volumes=volumes,
+        mounts=mounts,
+        labels=names.labels(names.TRAINING_JOB, job.metadata.name, attempt=str(attempt)),
+    )
+    if training.engine is Engine.NUMPY:
+        # One process does all the work: on the head itself, so that no second pod has to start.
+        cluster = pods.cluster(settings=settings, uid=job.metadata.uid, head=worker, head_cpus=pods.logical_cpus(worker.cpus))
+    else:
+        cluster = pods.cluster(
+            settings=settings,
+            uid=job.metadata.uid,
+            head=_head(worker, settings),
+            head_cpus=0,
+            workers=worker,
+            bounds=(spec.workers.min, spec.workers.most),
+            autoscaling=spec.workers.most > spec.workers.min,
+        )
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "metadata": {
+            **metadata.child(names.TRAINING_JOB, job.metadata, names.ray_job(job.metadata.name, attempt), attempt=str(attempt)),
+            "annotations": {"ray.io/disable-provisioned-head-restart": "true"},
+        },
+        "spec": {
+            "submissionMode": "HTTPMode",
+            "entrypoint": runtime_names.TRAINING_ENTRYPOINT,
+            "shutdownAfterJobFinishes": True,
+            "backoffLimit": 0,
+            "preRunningDeadlineSeconds": settings.start_deadline_seconds,
+            "suspend": spec.suspend,
+            "rayClusterSpec": cluster,
+        },
+    }
+
+
+def _head(worker: pods.RayPod, settings: Settings) -> pods.RayPod:
+    return pods.RayPod(
+        image=worker.image,
+        cpus=settings.head_cpus,
+        memory=settings.head_memory,
+        environment=worker.environment,
+        volumes=worker.volumes,
+        mounts=worker.mounts,
+        labels=worker.labels,
+    )
+
+
+def _data_volume(job: TrainingJob) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    reference = job.spec.data.config_map_ref
+    if reference is None:
+        return []
+    return [
+        (
+            {"name": "data", "configMap": {"name": reference.name, "items": [{"key": reference.key, "path": reference.key}]}},
+            {"name": "data", "mountPath": runtime_names.DATA_DIRECTORY, "readOnly": True},
+        )
+    ]

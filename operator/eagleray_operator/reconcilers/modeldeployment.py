@@ -1,0 +1,342 @@
+"""Decides what a ModelDeployment needs now."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from eagleray_operator.api import names
+from eagleray_operator.api.conditions import ConditionStatus, ConditionType, find
+from eagleray_operator.api.modeldeployment import (
+    ModelDeployment,
+    ModelDeploymentStatus,
+    ReplicaCounts,
+    RevisionState,
+    ServedModel,
+)
+from eagleray_operator.api.reasons import Reason
+from eagleray_operator.api.trainingjob import TrainingJob
+from eagleray_operator.children import configmap, networkpolicy, rayservice, secret, service
+from eagleray_operator.cluster.port import Manifest, ProbeResult, Ref
+from eagleray_operator.reconcilers import applications, autoscaling, causes, engines, placement, revisions
+from eagleray_operator.reconcilers.causes import Cause
+from eagleray_operator.reconcilers.plan import Deletion, Observed, Plan
+from eagleray_operator.reconcilers.prerequisites import unmet
+from eagleray_operator.reconcilers.summary import Conditions, transition
+from eagleray_operator.settings import Settings
+
+PROBE_AGAIN_SECONDS = 1.0
+"""How soon a revision that should answer and does not yet is asked again."""
+
+Told = tuple[ConditionStatus, Reason, str]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The model that is to be served; `secret` is the one that its store needs."""
+
+    uri: str
+    digest: str | None
+    secret: str | None
+    training_job: str | None
+
+
+def references(deployment: ModelDeployment) -> set[Ref]:
+    """The TrainingJob that the deployment follows."""
+    job = deployment.spec.model.training_job_ref
+    return {Ref(names.TRAINING_JOB, deployment.metadata.namespace, job.name)} if job else set()
+
+
+def to_probe(deployment: ModelDeployment, observed: Observed) -> dict[str, bool]:
+    """Revisions to ask, and whether through the Service (True) or past it: those whose application runs."""
+    active = deployment.status.active_revision
+    services = observed.of_kind("RayService")
+    live = revisions.live_names(services)
+    wanted = {}
+    for ray_service in services:
+        name = ray_service["metadata"]["name"]
+        if name in live and applications.running(ray_service):
+            wanted[name] = name == active or active not in live
+    return wanted
+
+
+def reconcile(deployment: ModelDeployment, observed: Observed, settings: Settings, now: datetime, key: bytes) -> Plan:
+    """The plan for a deployment at that moment; `key` is the operator's own, from which Ray's token is derived."""
+    if deployment.metadata.deletion_timestamp:
+        return Plan()
+    status = deployment.status
+    problem = unmet(observed)
+    if problem is not None and not observed.of_kind("RayService"):
+        held: Told = ("False", problem.reason, problem.message)
+        return _conclude(deployment, status, held, held, Plan(requeue_after=10), now, accepted=problem)
+    if deployment.spec.replicas == 0:
+        return _switch_off(deployment, observed, now)
+    found = _source(deployment, observed, settings)
+    if not isinstance(found, Source):
+        return _wait_for_job(deployment, observed, found, now)
+    return _serve(deployment, found, observed, settings, now, key)
+
+
+def _source(deployment: ModelDeployment, observed: Observed, settings: Settings) -> Source | TrainingJob | None:
+    """The model's place, or the job that has none yet; None where the job is gone but once had one."""
+    model = deployment.spec.model
+    if model.uri:
+        return Source(model.uri, None, model.secret_ref.name if model.secret_ref else None, None)
+    reference = next(iter(references(deployment)))
+    manifest = observed.references.get(reference)
+    if manifest is None:
+        return None
+    job = TrainingJob.model_validate(manifest)
+    succeeded = find(job.status.conditions, ConditionType.SUCCEEDED)
+    if job.status.model is None or succeeded is None or succeeded.status != "True":
+        return job
+    store = placement.output_of(job, settings)
+    return Source(job.status.model.uri, job.status.model.digest, store.secret, job.metadata.name)
+
+
+def _serve(
+    deployment: ModelDeployment, source: Source, observed: Observed, settings: Settings, now: datetime, key: bytes
+) -> Plan:
+    status = deployment.status
+    engine, choice = engines.for_serving(deployment.spec)
+    values = revisions.content(deployment.spec, source.uri, source.digest, str(engine))
+    target = revisions.name_of(deployment.metadata.name, values)
+    live = revisions.live_names(observed.of_kind("RayService"))
+    cause = _cause(deployment, target, observed)
+    rollout = revisions.decide(
+        known=status.revisions,
+        active=status.active_revision,
+        target=target,
+        live=live,
+        probe=observed.probes.get(target),
+        cause=cause,
+        digest=source.digest,
+        drain_seconds=settings.drain_seconds,
+        now=now,
+    )
+    active = rollout.active or target
+    serving = rayservice.Serving(
+        revision=target.removeprefix(f"{deployment.metadata.name}-"),
+        engine=engine,
+        model=placement.model_at(source.uri, source.secret, settings),
+        digest=source.digest,
+        image=_image(deployment, target, engine, observed, settings),
+    )
+    config_name = names.serving_config(deployment.metadata.name, serving.revision)
+    apply = (
+        networkpolicy.build(names.MODEL_DEPLOYMENT, deployment.metadata, settings),
+        configmap.build(
+            names.MODEL_DEPLOYMENT,
+            deployment.metadata,
+            config_name,
+            rayservice.config(deployment, serving),
+            revision=target,
+        ),
+        rayservice.build(deployment, serving, settings),
+        service.build(deployment.metadata, active),
+    )
+    plan = Plan(
+        ensure=() if target in live else (secret.build(names.MODEL_DEPLOYMENT, deployment.metadata, key),),
+        apply=apply,
+        patch=autoscaling.bounds_of_cluster(deployment, _ray_cluster(target, observed)),
+        delete=_deletions(observed, {revision.name for revision in rollout.revisions}),
+        requeue_after=(rollout.next_look - now).total_seconds() if rollout.next_look else None,
+    )
+
+    probe = observed.probes.get(active)
+    counts = autoscaling.count(deployment, active, observed)
+    chosen = [choice] if choice else []
+    shown = ServedModel(
+        name=deployment.metadata.name,
+        uri=source.uri,
+        digest=probe.digest if probe and probe.ready else (status.model.digest if status.model and active != target else None),
+        engine=probe.engine if probe and probe.ready else str(engine),
+        training_job=source.training_job,
+    )
+    status = status.model_copy(
+        update={
+            "active_revision": active,
+            "revisions": list(rollout.revisions),
+            "replicas": counts,
+            "scaling": autoscaling.decisions(deployment, counts, active, now),
+            "model": shown,
+            "chosen": chosen,
+            "url": observed.url,
+            "selector": _selector(deployment, active),
+        }
+    )
+    ready, progressing = _told(deployment, target, active, probe, counts, cause, observed, rollout)
+    if ready[0] != "True" and applications.running(observed.child(Ref("RayService", deployment.metadata.namespace, active))):
+        plan = replace(plan, requeue_after=PROBE_AGAIN_SECONDS)
+    candidate = observed.child(Ref("RayService", deployment.metadata.namespace, target))
+    if target != active and applications.running(candidate):
+        plan = replace(plan, requeue_after=PROBE_AGAIN_SECONDS)
+    return _conclude(deployment, status, ready, progressing, plan, now)
+
+
+def _told(
+    deployment: ModelDeployment,
+    target: str,
+    active: str,
+    probe: ProbeResult | None,
+    counts: ReplicaCounts,
+    cause: Cause | None,
+    observed: Observed,
+    rollout: revisions.Rollout,
+) -> tuple[Told, Told]:
+    """Ready and Progressing."""
+    answers = probe is not None and probe.ready
+    if target != active:
+        what: Told = (
+            ("False", cause.reason, f"{target} failed: {cause.message}")
+            if cause
+            else ("True", *_starting(deployment, target, observed))
+        )
+        if not answers:
+            words = f"{active} does not answer{': ' + probe.message if probe else ''}; {target} is on its way."
+            return ("False", cause.reason if cause else Reason.STARTING, words), what
+        if cause:
+            return ("True", Reason.SERVING_PREVIOUS, f"{target} failed: {cause.message} {active} serves. Correct it."), what
+        return ("True", Reason.SERVING, f"{active} serves at {observed.url} while {target} starts."), what
+    if answers:
+        serving: Told = ("True", Reason.SERVING, f"{counts.ready} of {counts.desired} replicas serve at {observed.url}")
+        if any(revision.state is RevisionState.DRAINING for revision in rollout.revisions):
+            return serving, ("True", Reason.DRAINING, "The revision before serves its last connections.")
+        return serving, ("False", Reason.ROLLED_OUT, f"{active} has all traffic.")
+    if cause is not None:
+        told: Told = ("False", cause.reason, cause.message)
+        return told, told
+    reason, message = _starting(deployment, target, observed)
+    was_ready = find(deployment.status.conditions, ConditionType.READY)
+    lost = was_ready is not None and was_ready.status != "Unknown"
+    return ("False" if lost else "Unknown", reason, message), ("True", reason, message)
+
+
+def _starting(deployment: ModelDeployment, revision: str, observed: Observed) -> tuple[Reason, str]:
+    ray_service = observed.child(Ref("RayService", deployment.metadata.namespace, revision))
+    if applications.running(ray_service):
+        probe = observed.probes.get(revision)
+        said = f" It said: {probe.message}" if probe and probe.message else ""
+        return Reason.CHECKING, f"{revision} runs; a first request has not been answered yet.{said}"
+    if applications.deploying(ray_service):
+        return Reason.LOADING_MODEL, f"The replicas of {revision} load the model."
+    pods = [pod for pod in _pods(revision, observed) if pod.get("status", {}).get("phase") == "Running"]
+    wanted = 1 + rayservice.bounds(deployment)[0]
+    return Reason.STARTING, f"{min(len(pods), wanted)} of {wanted} pods of {revision} run."
+
+
+def _cause(deployment: ModelDeployment, revision: str, observed: Observed) -> Cause | None:
+    """What keeps a revision from serving; replicas beyond the first that find no room are not a failure."""
+    ray_service = observed.child(Ref("RayService", deployment.metadata.namespace, revision))
+    if applications.running(ray_service):
+        return None
+    return (
+        applications.cause(ray_service)
+        or causes.of_ray_cluster(_ray_cluster(revision, observed))
+        or causes.of_pods(_pods(revision, observed))
+    )
+
+
+def _pods(revision: str, observed: Observed) -> list[Manifest]:
+    return [pod for pod in observed.of_kind("Pod") if pod["metadata"]["labels"].get(names.LABEL_REVISION) == revision]
+
+
+def _ray_cluster(revision: str, observed: Observed) -> Manifest | None:
+    return next(
+        (
+            cluster
+            for cluster in observed.of_kind("RayCluster")
+            if any(owner["name"] == revision for owner in cluster["metadata"].get("ownerReferences", []))
+        ),
+        None,
+    )
+
+
+def _image(deployment: ModelDeployment, revision: str, engine: engines.Decided, observed: Observed, settings: Settings) -> str:
+    """Image of the revision; one that runs keeps its own when the platform's changes."""
+    live = observed.child(Ref("RayService", deployment.metadata.namespace, revision))
+    if live is not None and deployment.spec.runtime.image is None:
+        containers = live["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"]
+        return str(containers[0]["image"])
+    return engines.image(engine, deployment.spec.runtime.image, settings)
+
+
+def _deletions(observed: Observed, kept: set[str]) -> tuple[Deletion, ...]:
+    """RayServices and configs of revisions that are no longer known."""
+    return tuple(
+        Deletion(Ref.of(child), child["metadata"]["uid"])
+        for kind in ("RayService", "ConfigMap")
+        for child in observed.of_kind(kind)
+        if child["metadata"].get("labels", {}).get(names.LABEL_REVISION) not in kept
+        and not child["metadata"].get("deletionTimestamp")
+    )
+
+
+def _selector(deployment: ModelDeployment, revision: str) -> str:
+    labels = service.selector(deployment.metadata.name, revision)
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def _switch_off(deployment: ModelDeployment, observed: Observed, now: datetime) -> Plan:
+    plan = Plan(delete=_deletions(observed, set()))
+    off: Told = ("False", Reason.SWITCHED_OFF, "spec.replicas is 0. Set it to 1 or more to serve again.")
+    status = deployment.status.model_copy(
+        update={"active_revision": None, "revisions": [], "replicas": ReplicaCounts(), "url": None, "selector": None}
+    )
+    return _conclude(deployment, status, off, off, plan, now)
+
+
+def _wait_for_job(deployment: ModelDeployment, observed: Observed, job: TrainingJob | None, now: datetime) -> Plan:
+    """No model yet; what already serves goes on serving."""
+    name = next(iter(references(deployment))).name
+    if job is None:
+        missing = Cause(
+            Reason.REFERENCE_NOT_FOUND, f"TrainingJob {name} is not in this namespace. Create it; this goes on by itself."
+        )
+        told: Told = ("False", missing.reason, missing.message)
+        ready = _as_before(deployment, told)
+        return _conclude(deployment, deployment.status, ready, told, Plan(), now, accepted=missing)
+    succeeded = find(job.status.conditions, ConditionType.SUCCEEDED)
+    progressing = find(job.status.conditions, ConditionType.PROGRESSING)
+    if succeeded is not None and succeeded.status == "False":
+        words = f"TrainingJob {name} failed by {succeeded.reason}: {succeeded.message} Create a job that succeeds."
+        told = ("False", Reason.WAITING_FOR_JOB, words)
+        return _conclude(deployment, deployment.status, _as_before(deployment, told), told, Plan(), now)
+    reason = progressing.reason if progressing else "not started"
+    words = f"TrainingJob {name} is {reason}. This follows when it has succeeded."
+    told = ("True", Reason.WAITING_FOR_JOB, words)
+    ready = _as_before(deployment, ("Unknown", Reason.WAITING_FOR_JOB, words))
+    return _conclude(deployment, deployment.status, ready, told, Plan(), now)
+
+
+def _as_before(deployment: ModelDeployment, otherwise: Told) -> Told:
+    """Ready as it was, where something serves."""
+    before = find(deployment.status.conditions, ConditionType.READY)
+    if before is not None and before.status == "True":
+        return before.status, before.reason, before.message
+    return otherwise
+
+
+def _conclude(
+    deployment: ModelDeployment,
+    status: ModelDeploymentStatus,
+    ready: Told,
+    progressing: Told,
+    plan: Plan,
+    now: datetime,
+    accepted: Cause | None = None,
+) -> Plan:
+    conditions = Conditions(deployment.metadata.generation)
+    if accepted is None:
+        conditions.set(ConditionType.ACCEPTED, "True", Reason.ACCEPTED)
+    else:
+        conditions.set(ConditionType.ACCEPTED, "False", accepted.reason, accepted.message)
+    conditions.set(ConditionType.READY, *ready)
+    conditions.set(ConditionType.PROGRESSING, *progressing)
+    settled = conditions.settled(deployment.status.conditions, now)
+    new = status.model_copy(update={"observed_generation": deployment.metadata.generation, "conditions": settled})
+    events = transition(deployment.status.conditions, settled, ConditionType.READY, "Serve")
+    return replace(plan, status=_dump(new), events=events)
+
+
+def _dump(status: ModelDeploymentStatus) -> dict[str, Any]:
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -1,0 +1,45 @@
+"""Where models and data are: which store, which Secret, which claim."""
+
+from eagleray_operator.api import names
+from eagleray_operator.api.trainingjob import TrainingJob
+from eagleray_operator.children.stores import Store
+from eagleray_operator.settings import ModelStore, Settings
+
+
+def output_of(job: TrainingJob, settings: Settings) -> Store:
+    """Where a job's model goes: the named folder, else the platform's store, else a claim of its own."""
+    output = job.spec.output
+    if output.uri:
+        secret = output.secret_ref.name if output.secret_ref else _platform_secret(output.uri, settings.model_store)
+        return Store("output", output.uri, secret, read_only=False)
+    if settings.model_store:
+        folder = f"{job.metadata.namespace}/{job.metadata.name}/{job.metadata.uid[:8]}"
+        uri = f"{settings.model_store.uri.rstrip('/')}/{folder}"
+        return Store("output", uri, settings.model_store.secret_name, read_only=False)
+    return Store("output", f"pvc://{names.model_claim(job.metadata.name)}/{job.metadata.uid[:8]}", read_only=False)
+
+
+def needs_claim(job: TrainingJob, settings: Settings) -> bool:
+    """Whether the job's model needs a claim of its own."""
+    return job.spec.output.uri is None and settings.model_store is None
+
+
+def data_of(job: TrainingJob, settings: Settings) -> Store | None:
+    """Where a job's rows come from, if from a URI."""
+    data = job.spec.data
+    if data.uri is None:
+        return None
+    secret = data.secret_ref.name if data.secret_ref else _platform_secret(data.uri, settings.model_store)
+    return Store("data", data.uri, secret)
+
+
+def model_at(uri: str, secret: str | None, settings: Settings) -> Store:
+    """Where a deployment's model is."""
+    return Store("model", uri, secret or _platform_secret(uri, settings.model_store))
+
+
+def _platform_secret(uri: str, store: ModelStore | None) -> str | None:
+    """The platform's Secret for a URI within its store."""
+    if store is None or not uri.startswith(store.uri.rstrip("/") + "/"):
+        return None
+    return store.secret_name

@@ -1,0 +1,71 @@
+"""Reports of the runtime folded into a job's status."""
+
+from collections.abc import Iterable
+
+from eagleray_operator.api.reasons import Reason
+from eagleray_operator.api.trainingjob import Attempt, Evaluation, Progress, TrainingJobStatus
+from eagleray_runtime.contract.reports import Choice, FailureReport, ProgressReport, Report, ResultReport
+
+
+def fold(status: TrainingJobStatus, reports: Iterable[Report]) -> TrainingJobStatus:
+    """The status with the reports taken in; those of another attempt than the open one are left out.
+
+    A failure is noted at its attempt, whose end KubeRay tells; a result is the end.
+    """
+    for report in reports:
+        current = status.attempts[-1] if status.attempts else None
+        if current is None or current.end_time is not None or report.attempt != current.number:
+            continue
+        if isinstance(report, ProgressReport):
+            status = _progress(status, report)
+        elif isinstance(report, ResultReport):
+            status = _result(_progress(status, report.progress), report)
+        elif isinstance(report, FailureReport):
+            status = with_attempt(
+                status, current.model_copy(update={"reason": Reason(report.reason.value), "message": report.message})
+            )
+    return status
+
+
+def with_attempt(status: TrainingJobStatus, attempt: Attempt) -> TrainingJobStatus:
+    """The status with that attempt in the place of the one of its number, or added; the newest ten are kept."""
+    others = [known for known in status.attempts if known.number != attempt.number]
+    attempts = sorted([*others, attempt], key=lambda known: known.number)[-10:]
+    return status.model_copy(update={"attempts": attempts})
+
+
+def with_choices(chosen: Iterable[Choice], more: Iterable[Choice]) -> list[Choice]:
+    """Choices by field; a later one replaces an earlier one."""
+    by_field = {choice.field: choice for choice in [*chosen, *more]}
+    return list(by_field.values())[:32]
+
+
+def _progress(status: TrainingJobStatus, report: ProgressReport) -> TrainingJobStatus:
+    remaining = report.estimated_remaining_seconds
+    progress = Progress(
+        stage=report.stage,
+        epoch=report.epoch,
+        epochs=report.epochs,
+        step=report.step,
+        percent=int(report.percent),
+        estimated_remaining_seconds=None if remaining is None else round(remaining),
+        workers=report.workers,
+        metrics=report.metrics,
+        history=report.history,
+    )
+    attempt = status.attempts[-1].model_copy(update={"from_epoch": report.resumed_from_epoch, "to_epoch": report.epoch})
+    status = with_attempt(status, attempt)
+    return status.model_copy(update={"progress": progress, "chosen": with_choices(status.chosen, report.chosen)})
+
+
+def _result(status: TrainingJobStatus, report: ResultReport) -> TrainingJobStatus:
+    progress = (status.progress or Progress()).model_copy(update={"percent": 100, "estimated_remaining_seconds": 0})
+    return status.model_copy(
+        update={
+            "model": report.model,
+            "data": report.data,
+            "evaluation": Evaluation(metrics=report.metrics),
+            "chosen": with_choices(status.chosen, report.chosen),
+            "progress": progress,
+        }
+    )

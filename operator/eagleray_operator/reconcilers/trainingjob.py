@@ -1,0 +1,342 @@
+"""Decides what a TrainingJob needs now."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from eagleray_operator.api import names
+from eagleray_operator.api.conditions import ConditionStatus, ConditionType, find
+from eagleray_operator.api.reasons import Reason
+from eagleray_operator.api.trainingjob import Attempt, TrainingJob, TrainingJobStatus
+from eagleray_operator.children import claim, configmap, networkpolicy, rayjob, secret
+from eagleray_operator.cluster.port import Manifest, Ref
+from eagleray_operator.reconcilers import engines, placement, reports, retry
+from eagleray_operator.reconcilers.attempts import AttemptState, Finding, examine
+from eagleray_operator.reconcilers.causes import Cause
+from eagleray_operator.reconcilers.plan import Deletion, Observed, Plan
+from eagleray_operator.reconcilers.prerequisites import unmet
+from eagleray_operator.reconcilers.summary import Conditions, transition
+from eagleray_operator.settings import Settings
+from eagleray_runtime.contract.blocks import Engine
+from eagleray_runtime.contract.reports import Stage
+
+STAGE_REASON = {
+    Stage.PREPARING: Reason.PREPARING,
+    Stage.TRAINING: Reason.TRAINING,
+    Stage.EVALUATING: Reason.EVALUATING,
+    Stage.SAVING: Reason.SAVING,
+}
+
+LEFT_OVER_SECONDS = 60
+"""How long the pods of a finished job may take to go by themselves before we delete its RayJob."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What the job's conditions are told from."""
+
+    progressing: tuple[ConditionStatus, Reason, str]
+    outcome: tuple[ConditionStatus, Reason, str]
+    suspended: bool = False
+
+
+def references(job: TrainingJob) -> set[Ref]:
+    """Objects that must exist before the job can start; they are looked up only until then."""
+    if job.spec.data.config_map_ref is None or job.status.attempts:
+        return set()
+    return {Ref("ConfigMap", job.metadata.namespace, job.spec.data.config_map_ref.name)}
+
+
+def finished(status: TrainingJobStatus) -> bool:
+    """Whether the job has come to its end."""
+    summary = find(status.conditions, ConditionType.SUCCEEDED)
+    return status.completion_time is not None and summary is not None and summary.status != "Unknown"
+
+
+def reconcile(job: TrainingJob, observed: Observed, settings: Settings, now: datetime, key: bytes) -> Plan:
+    """The plan for a job at that moment; `key` is the operator's own, from which Ray's token is derived."""
+    if job.metadata.deletion_timestamp:
+        return Plan()
+    if finished(job.status):
+        return _after_the_end(job, observed, now)
+    problem = unmet(observed)
+    if problem is not None and not job.status.attempts:
+        return _conclude(job, job.status, _held_up(problem), Plan(requeue_after=10), now, accepted=problem)
+    return _run(job, observed, settings, now, key)
+
+
+def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime, key: bytes) -> Plan:
+    status = reports.fold(job.status, observed.reports)
+    if status.model is not None:
+        return _succeed(job, status, now)
+    deadline = _deadline(job, status)
+    if deadline is not None and now >= deadline:
+        limit = job.spec.run_policy.active_deadline_seconds
+        cause = Cause(Reason.DEADLINE_EXCEEDED, f"{limit} s are spent, over all attempts. Raise runPolicy.activeDeadlineSeconds.")
+        return _fail(job, status, observed, cause, now)
+
+    attempt = status.attempts[-1] if status.attempts else None
+    if attempt is None and job.spec.suspend:
+        return _conclude(job, status, _suspended(), Plan(), now)
+    if attempt is None or attempt.end_time is not None:
+        if attempt is not None and now < (start := retry.next_time(_time(attempt.end_time), len(status.attempts))):
+            wait = (start - now).total_seconds()
+            return _conclude(job, status, _recovering(attempt), Plan(requeue_after=wait), now)
+        number = attempt.number + 1 if attempt else 1
+        attempt = Attempt(number=number, start_time=now, from_epoch=attempt.to_epoch if attempt else 0)
+        status = reports.with_attempt(status, attempt)
+        status = status.model_copy(update={"start_time": status.start_time or now})
+
+    finding = _examine(job, attempt, observed)
+    if finding.state is AttemptState.FAILED and finding.cause is not None:
+        return _attempt_failed(job, status, observed, attempt, finding.cause, now)
+    if attempt.reason is not None and not retry.may_help(attempt.reason):
+        return _fail(job, status, observed, Cause(attempt.reason, attempt.message), now)
+    if finding.state is AttemptState.SUCCEEDED:
+        cause = Cause(Reason.CONTAINER_FAILED, "The training process ended without telling its result.")
+        return _attempt_failed(job, status, observed, attempt, cause, now)
+
+    engine, choice = engines.for_training(job.spec)
+    status = status.model_copy(update={"chosen": reports.with_choices(status.chosen, [choice] if choice else [])})
+    plan = _children(job, attempt, engine, observed, settings, key)
+    plan = replace(plan, delete=_old_attempts(job, attempt, observed))
+    if deadline is not None:
+        plan = replace(plan, requeue_after=(deadline - now).total_seconds())
+    if job.spec.suspend:
+        state = _suspended() if finding.state is AttemptState.SUSPENDED else _suspending()
+    else:
+        state = _underway(job, status, attempt, finding, observed)
+    return _conclude(job, status, state, plan, now)
+
+
+def _children(
+    job: TrainingJob,
+    attempt: Attempt,
+    engine: engines.Decided,
+    observed: Observed,
+    settings: Settings,
+    key: bytes,
+) -> Plan:
+    training = rayjob.Training(
+        engine=engine,
+        output=placement.output_of(job, settings),
+        data=placement.data_of(job, settings),
+        image=_image(job, attempt, engine, observed, settings),
+    )
+    config = rayjob.config(job, attempt.number, training, settings)
+    apply = [networkpolicy.build(names.TRAINING_JOB, job.metadata, settings)]
+    if placement.needs_claim(job, settings):
+        apply.append(claim.build(job))
+    config_name = names.training_config(job.metadata.name, attempt.number)
+    apply.append(configmap.build(names.TRAINING_JOB, job.metadata, config_name, config, attempt=str(attempt.number)))
+    apply.append(rayjob.build(job, attempt.number, training, settings))
+    starts = observed.child(_ray_job(job, attempt)) is None
+    ensure = (secret.build(names.TRAINING_JOB, job.metadata, key),) if starts else ()
+    return Plan(ensure=ensure, apply=tuple(apply))
+
+
+def _image(job: TrainingJob, attempt: Attempt, engine: engines.Decided, observed: Observed, settings: Settings) -> str:
+    """Image of the attempt; one that runs keeps its own when the platform's changes."""
+    live = observed.child(_ray_job(job, attempt))
+    if live is not None and job.spec.runtime.image is None:
+        containers = live["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
+        return str(containers[0]["image"])
+    return engines.image(engine, job.spec.runtime.image, settings)
+
+
+def _ray_job(job: TrainingJob, attempt: Attempt) -> Ref:
+    return Ref("RayJob", job.metadata.namespace, names.ray_job(job.metadata.name, attempt.number))
+
+
+def _examine(job: TrainingJob, attempt: Attempt, observed: Observed) -> Finding:
+    number = str(attempt.number)
+    ray_job = observed.child(_ray_job(job, attempt))
+    name = (ray_job or {}).get("status", {}).get("rayClusterName")
+    cluster = observed.child(Ref("RayCluster", job.metadata.namespace, name)) if name else None
+    pods = [pod for pod in observed.of_kind("Pod") if pod["metadata"]["labels"].get(names.LABEL_ATTEMPT) == number]
+    before = find(job.status.conditions, ConditionType.PROGRESSING)
+    latched = Cause(before.reason, before.message) if before and before.status == "False" else None
+    finding = examine(ray_job, cluster, pods, latched)
+    if finding.state is AttemptState.FAILED and attempt.reason is not None:
+        return Finding(finding.state, Cause(attempt.reason, attempt.message))
+    return finding
+
+
+def _attempt_failed(
+    job: TrainingJob, status: TrainingJobStatus, observed: Observed, attempt: Attempt, cause: Cause, now: datetime
+) -> Plan:
+    ended = attempt.model_copy(update={"reason": cause.reason, "message": cause.message, "end_time": now})
+    status = reports.with_attempt(status, ended)
+    if not retry.may_help(cause.reason):
+        return _fail(job, status, observed, cause, now)
+    limit = job.spec.run_policy.backoff_limit
+    failures = ended.number
+    if failures > limit:
+        if limit == 0:
+            return _fail(job, status, observed, cause, now)
+        words = f"{failures} attempts failed, the last by {cause.reason}: {cause.message}"
+        return _fail(job, status, observed, Cause(Reason.BACKOFF_LIMIT_EXCEEDED, words), now)
+    wait = (retry.next_time(now, len(status.attempts)) - now).total_seconds()
+    return _conclude(job, status, _recovering(ended), Plan(requeue_after=wait), now)
+
+
+def _old_attempts(job: TrainingJob, attempt: Attempt, observed: Observed) -> tuple[Deletion, ...]:
+    """RayJobs and configs of attempts whose end is already in the status."""
+    ended = {str(known.number) for known in job.status.attempts if known.end_time is not None}
+    ended.discard(str(attempt.number))
+    return tuple(
+        _deletion(child)
+        for kind in ("RayJob", "ConfigMap")
+        for child in observed.of_kind(kind)
+        if child["metadata"].get("labels", {}).get(names.LABEL_ATTEMPT) in ended
+    )
+
+
+def _deletion(child: Manifest) -> Deletion:
+    return Deletion(Ref.of(child), child["metadata"]["uid"])
+
+
+def _succeed(job: TrainingJob, status: TrainingJobStatus, now: datetime) -> Plan:
+    attempt = status.attempts[-1].model_copy(update={"reason": Reason.COMPLETED, "message": "", "end_time": now})
+    status = reports.with_attempt(status, attempt).model_copy(update={"completion_time": now})
+    model = status.model
+    scores = [
+        f"{metric.name} {metric.value:.4g} on {metric.part}"
+        for metric in (status.evaluation.metrics if status.evaluation else [])
+        if metric.part == "Test"
+    ]
+    message = f"Saved {model.digest if model else ''} to {model.uri if model else ''}. {', '.join(scores)}".strip()
+    state = State(("False", Reason.COMPLETED, message), ("True", Reason.COMPLETED, message))
+    return _conclude(job, status, state, Plan(requeue_after=LEFT_OVER_SECONDS), now)
+
+
+def _fail(job: TrainingJob, status: TrainingJobStatus, observed: Observed, cause: Cause, now: datetime) -> Plan:
+    if status.attempts and status.attempts[-1].end_time is None:
+        ended = status.attempts[-1].model_copy(update={"reason": cause.reason, "message": cause.message, "end_time": now})
+        status = reports.with_attempt(status, ended)
+    status = status.model_copy(update={"completion_time": now})
+    state = State(("False", cause.reason, cause.message), ("False", cause.reason, cause.message))
+    delete = tuple(_deletion(child) for child in observed.of_kind("RayJob") if not _terminal(child))
+    return _conclude(job, status, state, Plan(delete=delete), now)
+
+
+def _terminal(ray_job: Manifest) -> bool:
+    return (ray_job.get("status") or {}).get("jobDeploymentStatus") in ("Complete", "Failed")
+
+
+def _after_the_end(job: TrainingJob, observed: Observed, now: datetime) -> Plan:
+    """A finished job keeps its status; left are its time to live and pods that did not go by themselves."""
+    end = _time(job.status.completion_time)
+    left_over = [child for child in observed.of_kind("RayJob") if not _terminal(child)]
+    delete: tuple[Deletion, ...] = ()
+    waits = []
+    if left_over:
+        limit = end + timedelta(seconds=LEFT_OVER_SECONDS)
+        if now >= limit:
+            delete = tuple(_deletion(child) for child in left_over)
+        else:
+            waits.append(limit - now)
+    ttl = job.spec.run_policy.ttl_seconds_after_finished
+    if ttl is not None:
+        limit = end + timedelta(seconds=ttl)
+        if now >= limit:
+            own = Ref(names.TRAINING_JOB, job.metadata.namespace, job.metadata.name)
+            return Plan(delete=(Deletion(own, job.metadata.uid),))
+        waits.append(limit - now)
+    status = None
+    if job.status.observed_generation != job.metadata.generation:
+        # kubectl wait refuses conditions of an older generation; what may still change of a finished job changes nothing.
+        conditions = [
+            condition.model_copy(update={"observed_generation": job.metadata.generation}) for condition in job.status.conditions
+        ]
+        status = _dump(job.status.model_copy(update={"observed_generation": job.metadata.generation, "conditions": conditions}))
+    return Plan(delete=delete, status=status, requeue_after=min(waits).total_seconds() if waits else None)
+
+
+def _deadline(job: TrainingJob, status: TrainingJobStatus) -> datetime | None:
+    seconds = job.spec.run_policy.active_deadline_seconds
+    if seconds is None or status.start_time is None:
+        return None
+    return status.start_time + timedelta(seconds=seconds)
+
+
+def _underway(job: TrainingJob, status: TrainingJobStatus, attempt: Attempt, finding: Finding, observed: Observed) -> State:
+    if finding.cause is not None:
+        held = ("False", finding.cause.reason, finding.cause.message)
+        return State(held, ("Unknown", finding.cause.reason, finding.cause.message))  # type: ignore[arg-type]
+    progress = status.progress
+    if finding.state is AttemptState.RUNNING and progress is not None and progress.stage is not None:
+        reason = STAGE_REASON[progress.stage]
+        bounds = job.spec.workers
+        workers = f"{progress.workers} of {bounds.min}..{bounds.most} workers"
+        message = f"Epoch {progress.epoch} of {progress.epochs}, {workers}, attempt {attempt.number}"
+        if attempt.from_epoch:
+            message += f" from epoch {attempt.from_epoch}"
+        if progress.workers < bounds.most and bounds.most > bounds.min:
+            message += "; more workers join as capacity appears"
+        return State(("True", reason, message), ("Unknown", reason, message))
+    pods = [pod for pod in observed.of_kind("Pod") if pod.get("status", {}).get("phase") == "Running"]
+    engine, _ = engines.for_training(job.spec)
+    wanted = 1 if engine is Engine.NUMPY else 1 + job.spec.workers.min
+    message = f"{min(len(pods), wanted)} of {wanted} pods run, attempt {attempt.number}."
+    return State(("True", Reason.STARTING, message), ("Unknown", Reason.STARTING, message))
+
+
+def _recovering(attempt: Attempt) -> State:
+    message = (
+        f"Attempt {attempt.number} ended by {attempt.reason}: {attempt.message} The next goes on from epoch {attempt.to_epoch}."
+    )
+    return State(("True", Reason.RECOVERING, message), ("Unknown", Reason.RECOVERING, message))
+
+
+def _suspended() -> State:
+    message = "spec.suspend is true: the pods are given back, the checkpoint is kept. Set it to false to go on."
+    return State(("False", Reason.SUSPENDED, message), ("Unknown", Reason.SUSPENDED_BY_USER, message), suspended=True)
+
+
+def _suspending() -> State:
+    message = "spec.suspend is true: the pods are being given back."
+    return State(("True", Reason.SUSPENDED, message), ("Unknown", Reason.SUSPENDED_BY_USER, message))
+
+
+def _held_up(problem: Cause) -> State:
+    return State(("False", problem.reason, problem.message), ("Unknown", problem.reason, problem.message))
+
+
+def _conclude(
+    job: TrainingJob,
+    status: TrainingJobStatus,
+    state: State,
+    plan: Plan,
+    now: datetime,
+    accepted: Cause | None = None,
+) -> Plan:
+    conditions = Conditions(job.metadata.generation)
+    if accepted is None:
+        conditions.set(ConditionType.ACCEPTED, "True", Reason.ACCEPTED)
+    else:
+        conditions.set(ConditionType.ACCEPTED, "False", accepted.reason, accepted.message)
+    conditions.set(ConditionType.SUCCEEDED, *state.outcome)
+    conditions.set(ConditionType.PROGRESSING, *state.progressing)
+    suspended: ConditionStatus = "True" if state.suspended else "False"
+    conditions.set(ConditionType.SUSPENDED, suspended, Reason.SUSPENDED_BY_USER if state.suspended else Reason.NOT_SUSPENDED)
+    outcome, reason, message = state.outcome
+    for type_, wanted in ((ConditionType.COMPLETE, "True"), (ConditionType.FAILED, "False")):
+        if outcome == wanted:
+            conditions.set(type_, "True", reason, message)
+        else:
+            conditions.set(type_, "False", Reason.NOT_FINISHED if outcome == "Unknown" else reason)
+    settled = conditions.settled(job.status.conditions, now)
+    new = status.model_copy(update={"observed_generation": job.metadata.generation, "conditions": settled})
+    events = transition(job.status.conditions, settled, ConditionType.SUCCEEDED, "Train")
+    return replace(plan, status=_dump(new), events=events)
+
+
+def _dump(status: TrainingJobStatus) -> dict[str, Any]:
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _time(value: datetime | None) -> datetime:
+    if value is None:
+        raise ValueError("an ended attempt or job has an end time")
+    return value
