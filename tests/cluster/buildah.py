@@ -1,0 +1,71 @@
+"""buildah with a storage of its own, so that nothing else on the machine sees our images and cleaning up is safe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .commands import run, succeeds
+from .leftovers import unmount_below
+from .locks import exclusive
+
+
+@dataclass(frozen=True)
+class Buildah:
+    """The few buildah operations that are needed, in one storage folder."""
+
+    folder: Path
+    logs: Path
+
+    def _command(self, *arguments: str | Path) -> list[str | Path]:
+        storage = ["--root", self.folder / "storage", "--runroot", self.folder / "run", "--storage-driver", "overlay"]
+        return ["buildah", *storage, *arguments]
+
+    @property
+    def lock(self) -> Path:
+        return self.folder.with_name(f".{self.folder.name}.lock")
+
+    def recover(self) -> None:
+        """Remove what a build that was killed left behind: its mounts and its working containers."""
+        with exclusive(self.lock):
+            unmount_below(self.folder)
+            if self.folder.exists() and run(self._command("containers", "--quiet")).strip():
+                run(self._command("rm", "--all"))
+
+    def exists(self, name: str) -> bool:
+        return self.folder.exists() and succeeds(self._command("inspect", "--type=image", "--format={{.FromImageID}}", name))
+
+    def commit_folder(self, root: Path, names: Sequence[str], settings: Sequence[str]) -> None:
+        """Make an image with one layer, the content of a folder, under several names."""
+        with exclusive(self.lock):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            container = run(self._command("from", "scratch")).strip()
+            run(self._command("add", "--quiet", container, root, "/"))
+            run(self._command("config", *settings, container))
+            run(self._command("commit", "--quiet", "--rm", container, names[0]))
+            for name in names[1:]:
+                run(self._command("tag", names[0], name))
+
+    def build(self, dockerfile: Path, context: Path, target: str, name: str, *, pip_cache: Path) -> None:
+        """Build one stage of an ordinary Dockerfile.
+
+        Downloaded packages are kept outside the image, in a folder that is mounted over pip's cache during the build.
+        """
+        pip_cache.mkdir(parents=True, exist_ok=True)
+        options = ("--layers", "--isolation=chroot", "--network=host", "--pull-never")
+        mount = f"--volume={pip_cache}:/root/.cache/pip:rw"
+        selection = (f"--target={target}", f"--tag={name}", f"--file={dockerfile}")
+        with exclusive(self.lock):
+            log = self.logs / f"image-{target}.log"
+            run(self._command("bud", *options, mount, *selection, context), log=log)
+
+    def push(self, name: str, layout: Path) -> None:
+        """Write an image into a layout folder, uncompressed: compressing costs more than the copy it saves."""
+        with exclusive(self.lock):
+            run(self._command("push", "--quiet", "--disable-compression", name, f"oci:{layout}:latest"))
+
+    def drop_unnamed(self) -> None:
+        """Delete what earlier versions of our images left: layers that no named image uses."""
+        with exclusive(self.lock):
+            run(self._command("rmi", "--prune"))

@@ -1,0 +1,3 @@
+module eagleray.io/tests/cluster/pause
+
+go 1.26.0
