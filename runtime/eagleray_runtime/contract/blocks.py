@@ -125,15 +125,14 @@ class Preparation(Block):
     """Preparation of the data, fitted on the training part only and shipped with the model."""
 
     missing_numeric: MissingNumeric = Field(
-        MissingNumeric.MEAN, description="What replaces a missing number. DropRow drops the row, Error ends the job. Default Mean."
+        MissingNumeric.MEAN,
+        description="What replaces a missing number. DropRow drops the row, Error ends the job. Default Mean.",
     )
     missing_categorical: MissingCategorical = Field(
         MissingCategorical.MOST_FREQUENT,
         description="What replaces a missing category. OwnCategory makes one for them. Default MostFrequent.",
     )
-    duplicates: Duplicates = Field(
-        Duplicates.KEEP, description="What happens to rows that occur more than once. Default Keep."
-    )
+    duplicates: Duplicates = Field(Duplicates.KEEP, description="What happens to rows that occur more than once. Default Keep.")
     scaling: Scaling = Field(
         Scaling.STANDARD,
         description="Scaling of numeric columns: Standard (mean 0, deviation 1), MinMax (0 to 1) or None. Default Standard.",
@@ -143,7 +142,10 @@ class Preparation(Block):
         description="Encoding of categorical columns: OneHot, or None, which refuses data that has any. Default OneHot.",
     )
     max_categories: int = Field(
-        100, ge=2, le=INT32_MAX, description="Most categories that a column may have before the job is refused. Default 100."
+        100,
+        ge=2,
+        le=INT32_MAX,
+        description="Most categories that a column may have before the job is refused. Default 100.",
     )
 
 
@@ -166,13 +168,20 @@ class Split(Block):
     )
 
     validation_percent: int | None = Field(
-        None, ge=0, le=50, description="Share of the rows that the model is validated on each epoch, in percent. Unset means 10."
+        None,
+        ge=0,
+        le=50,
+        description="Share of the rows that the model is validated on each epoch, in percent. Unset means 10.",
     )
     test_percent: int | None = Field(
-        None, ge=0, le=50, description="Share of the rows held out to test the finished model, in percent. Unset means 10."
+        None,
+        ge=0,
+        le=50,
+        description="Share of the rows held out to test the finished model, in percent. Unset means 10.",
     )
     method: SplitMethod = Field(
-        SplitMethod.AUTO, description="How rows are dealt to the parts. Auto: Stratified for classification, else Random."
+        SplitMethod.AUTO,
+        description="How rows are dealt to the parts. Auto: Stratified for classification, else Random.",
     )
     seed: Seed = Field(0, description="Seed of the random numbers that deal the rows. Default 0.")
 
@@ -197,13 +206,16 @@ class Data(Block):
     config_map_ref: KeyReference | None = Field(None, description="Key of a ConfigMap that holds the rows (small data).")
     sample: Sample | None = Field(
         None,
-        description="A data set that the runtime makes: LinearRegression is 100 points of y = 3x + 2 + noise, x and noise uniform in 0..1.",
+        description="A data set that the runtime makes: LinearRegression is 100 points of y = 3x + 2 + noise, "
+        "x and noise uniform in 0..1.",
     )
     secret_ref: Reference | None = Field(
-        None, description="Secret with the keys of the store (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ...)."
+        None,
+        description="Secret with the keys of the store (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ...).",
     )
     format: DataFormat = Field(
-        DataFormat.AUTO, description="How the rows are stored. Auto decides by the file name's ending (.csv, .parquet, .npz)."
+        DataFormat.AUTO,
+        description="How the rows are stored. Auto decides by the file name's ending (.csv, .parquet, .npz).",
     )
     target: str | None = Field(None, min_length=1, max_length=253, description="Column to predict.")
     features: list[Annotated[str, Field(min_length=1, max_length=253)]] | None = Field(
@@ -255,7 +267,8 @@ class Model(Block):
 
     family: Family = Field(description="Model family.")
     multilayer_perceptron: MultilayerPerceptron | None = Field(
-        None, description="Shape of the model of family MultilayerPerceptron. Unset means one hidden layer of 64 ReLU units."
+        None,
+        description="Shape of the model of family MultilayerPerceptron. Unset means one hidden layer of 64 ReLU units.",
     )
 
 
@@ -298,11 +311,10 @@ class Optimizer(Block):
     """Rule of the parameter updates."""
 
     type: OptimizerType = Field(
-        OptimizerType.AUTO, description="GradientDescent (all rows a step), SGD (mini-batches) or Adam. Auto: Adam."
+        OptimizerType.AUTO,
+        description="GradientDescent (all rows a step), SGD (mini-batches) or Adam. Auto: Adam.",
     )
-    learning_rate: float | None = Field(
-        None, gt=0, le=100, description="Size of a step. Unset means 0.001 for Adam, else 0.01."
-    )
+    learning_rate: float | None = Field(None, gt=0, le=100, description="Size of a step. Unset means 0.001 for Adam, else 0.01.")
 
 
 class Training(Block):
@@ -316,11 +328,15 @@ class Training(Block):
     )
 
     engine: Engine = Field(
-        Engine.AUTO, description="Library that computes. Auto: Torch with more than one worker or a GPU, else NumPy."
+        Engine.AUTO,
+        description="Library that computes. Auto: Torch with more than one worker or a GPU, else NumPy.",
     )
     epochs: int = Field(20, ge=1, le=INT32_MAX, description="Passes over the training part. Default 20.")
     batch_size: int | None = Field(
-        None, ge=1, le=INT32_MAX, description="Rows of one step over ALL workers. Unset means 32, for GradientDescent all rows."
+        None,
+        ge=1,
+        le=INT32_MAX,
+        description="Rows of one step over ALL workers. Unset means 32, for GradientDescent all rows.",
     )
     seed: Seed = Field(0, description="Seed of initialisation and row order. Default 0.")
     loss: Loss = Field(default_factory=Loss, description="What training makes small.")

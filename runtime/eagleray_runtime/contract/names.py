@@ -3,7 +3,7 @@
 CONFIG_PATH_ENV = "EAGLERAY_CONFIG"
 """Path of the JSON file with the `TrainingConfig` or `ServingConfig`."""
 
-REPORT_TOKEN_PATH_ENV = "EAGLERAY_REPORT_TOKEN_PATH"
+REPORT_TOKEN_PATH_ENV = "EAGLERAY_REPORT_TOKEN_PATH"  # noqa: S105 - a name, not a secret
 """Path of the bearer token for reports; unset means that reports carry none."""
 
 PVC_ROOT_ENV = "EAGLERAY_PVC_ROOT"
@@ -14,11 +14,11 @@ CONFIG_FILE = "config.json"
 DATA_DIRECTORY = "/etc/eagleray/data"
 """Where the ConfigMap of `data.configMapRef` is mounted."""
 
-SECRET_ROOT = "/etc/eagleray/secrets"
+SECRET_ROOT = "/etc/eagleray/secrets"  # noqa: S105 - a name, not a secret
 """Each Secret that a URI needs is mounted below this folder, one file a key (`AWS_ACCESS_KEY_ID`, ...)."""
 
 PVC_ROOT = "/mnt/eagleray/pvc"
-REPORT_TOKEN_PATH = "/var/run/secrets/eagleray.io/token"
+REPORT_TOKEN_PATH = "/var/run/secrets/eagleray.io/token"  # noqa: S105 - a name, not a secret
 REPORT_AUDIENCE = "eagleray"
 REPORTS_PATH = "/v1/reports"
 
@@ -33,3 +33,6 @@ SERVE_APPLICATION = "model"
 
 SERVE_DEPLOYMENT = "Model"
 """Name of the Serve deployment in that application; the operator sets its replica numbers."""
+
+ALLOW_FILE_URIS_ENV = "EAGLERAY_ALLOW_FILE_URIS"
+"""`1` allows file:///path URIs: local mode sets it, pods never do."""

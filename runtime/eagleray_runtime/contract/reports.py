@@ -24,7 +24,10 @@ class Stage(StrEnum):
 
 
 class FailureReason(StrEnum):
-    """Why an attempt failed; each is a reason of the resource's condition. Only Diverged, OutOfMemory, WorkerLost may be worth a retry."""
+    """Why an attempt failed; each is a reason of the resource's condition.
+
+    Only Diverged, OutOfMemory, WorkerLost may be worth a retry.
+    """
 
     DATA_INVALID = "DataInvalid"
     STORE_REFUSED = "StoreRefused"

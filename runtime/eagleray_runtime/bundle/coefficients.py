@@ -1,0 +1,34 @@
+"""A linear model in the original units of its columns and target."""
+
+import numpy as np
+
+from eagleray_runtime.arrays import AnyArray
+from eagleray_runtime.bundle.manifest import Coefficients
+from eagleray_runtime.data.preparation import Preparation
+
+
+def original_units(
+    preparation: Preparation, weight: AnyArray, bias: AnyArray, target: str, classes: list[str]
+) -> list[Coefficients]:
+    """Undo the scaling: with x' = (x - m)/s and y' = (y - n)/t, the weight is t w/s and the intercept n + t (b - sum w m/s).
+
+    Args:
+        preparation: the fitted preparation.
+        weight: float [outputs, prepared columns]. bias: float [outputs].
+        target: name of the one output of regression. classes: names of the outputs (logits) of classification.
+    """
+    numeric = preparation.numeric
+    indicators = len(preparation.outputs) - len(numeric)
+    offset = np.array([column.offset for column in numeric] + [0.0] * indicators)
+    scale = np.array([column.scale for column in numeric] + [1.0] * indicators)
+    unit = preparation.target
+    weights = unit.scale * weight / scale
+    intercepts = unit.offset + unit.scale * bias - weights @ offset
+    return [
+        Coefficients(
+            output=output,
+            intercept=float(intercept),
+            weights=dict(zip(preparation.outputs, (float(value) for value in row), strict=True)),
+        )
+        for output, intercept, row in zip(classes or [target], intercepts, weights, strict=True)
+    ]

@@ -1,0 +1,124 @@
+"""What `bundle.json` holds; its sha256 is the digest of the whole bundle, for it names the sha256 of every other file."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from eagleray_runtime.contract.blocks import Block, Family
+from eagleray_runtime.contract.reports import Choice, DataReport, HistoryPoint, Metric
+from eagleray_runtime.data.preparation import Preparation
+from eagleray_runtime.models.architecture import Architecture
+
+MANIFEST = "bundle.json"
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+
+
+class Tensor(Block):
+    """An input or output in the terms of the Open Inference Protocol; -1 is the number of rows."""
+
+    name: str
+    datatype: Literal["FP64", "BYTES"]
+    shape: list[int]
+
+
+class Signature(Block):
+    """What the model takes and gives.
+
+    With numeric columns only, `inputs` is the one tensor `features` [-1, columns]; a tensor a column [-1] is taken as well.
+    """
+
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+class Coefficients(Block):
+    """A linear model in the original units: output = intercept + sum of weight * column."""
+
+    output: str
+    intercept: float
+    weights: dict[str, float]
+
+
+class Lineage(Block):
+    """Where the model comes from."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    seed: int
+    split_seed: int
+
+
+class File(Block):
+    """A file of the bundle."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class Manifest(Block):
+    """The manifest.
+
+    It holds nothing that depends on how often a run was interrupted: a resumed run writes the same bundle.
+    """
+
+    schema_version: Literal[1] = 1
+    family: Family
+    task: Literal["Regression", "Classification"]
+    engine: Literal["NumPy", "Torch"]
+    architecture: Architecture
+    signature: Signature
+    preparation: Preparation
+    target: str
+    classes: list[str]
+    metrics: list[Metric]
+    history: list[HistoryPoint]
+    coefficients: list[Coefficients] | None = None
+    lineage: Lineage
+    data: DataReport
+    chosen: list[Choice]
+    epochs: int
+    steps: int
+    weights: FileName
+    files: dict[FileName, File]
+    example: dict[str, Any]
+
+
+def signature(preparation: Preparation, task: str, classes: list[str]) -> Signature:
+    """The signature of a model of this task on data prepared so."""
+    if preparation.categorical:
+        inputs = [
+            Tensor(name=column.name, datatype="FP64" if column.kind == "Numeric" else "BYTES", shape=[-1])
+            for column in preparation.columns
+        ]
+    else:
+        inputs = [Tensor(name="features", datatype="FP64", shape=[-1, len(preparation.columns)])]
+    if task == "Regression":
+        return Signature(inputs=inputs, outputs=[Tensor(name="prediction", datatype="FP64", shape=[-1])])
+    return Signature(
+        inputs=inputs,
+        outputs=[
+            Tensor(name="label", datatype="BYTES", shape=[-1]),
+            Tensor(name="probabilities", datatype="FP64", shape=[-1, len(classes)]),
+        ],
+    )
+
+
+def example_request(preparation: Preparation, row: dict[str, float | str | None]) -> dict[str, Any]:
+    """An inference request (JSON) of one row."""
+    if not preparation.categorical:
+        data = [row[column.name] for column in preparation.columns]
+        return {"inputs": [{"name": "features", "shape": [1, len(data)], "datatype": "FP64", "data": data}]}
+    return {
+        "inputs": [
+            {
+                "name": column.name,
+                "shape": [1],
+                "datatype": "FP64" if column.kind == "Numeric" else "BYTES",
+                "data": [row[column.name]],
+            }
+            for column in preparation.columns
+        ]
+    }

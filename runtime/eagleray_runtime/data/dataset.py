@@ -1,0 +1,319 @@
+"""From the configuration to the arrays that an engine learns from."""
+
+import difflib
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from eagleray_runtime.arrays import AnyArray, Floats, Texts
+from eagleray_runtime.contract.blocks import Duplicates, Family, LossType, Scaling, SplitMethod
+from eagleray_runtime.contract.config import TrainingConfig
+from eagleray_runtime.contract.reports import Choice, DataReport
+from eagleray_runtime.data import sample
+from eagleray_runtime.data.preparation import Affine, Preparation, Transform, fit, rows_to_drop, standardised
+from eagleray_runtime.data.reading import Source, listed, read_files
+from eagleray_runtime.data.splitting import Parts, split_rows
+from eagleray_runtime.data.table import Column, Kind, Table
+from eagleray_runtime.errors import DataInvalid, ModelInvalid
+from eagleray_runtime.storage import Store
+
+Task = Literal["Regression", "Classification"]
+
+FEW_VALUES = 20
+"""A whole-number target with at most so many different values is taken for classes by a multi-layer perceptron."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Prepared rows: `x` float64 [rows, features]; `y` float64 [rows] (scaled target) or int64 [rows] (class numbers)."""
+
+    x: Floats
+    y: AnyArray
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Everything that training, evaluation and the bundle need to know of the data."""
+
+    task: Task
+    training: Part
+    validation: Part
+    test: Part
+    preparation: Preparation
+    classes: list[str]
+    target: str
+    example: dict[str, float | str | None]
+    report: DataReport
+    chosen: list[Choice]
+
+    @property
+    def inputs(self) -> int:
+        """Number of prepared columns."""
+        return int(self.training.x.shape[1])
+
+    @property
+    def outputs(self) -> int:
+        """Number of the model's outputs: one, or one for each class."""
+        return len(self.classes) or 1
+
+
+def load(config: TrainingConfig) -> Dataset:
+    """Read, clean, split and prepare the rows.
+
+    Raises:
+        DataInvalid: the rows cannot be learned from.
+        ModelInvalid: loss and family or target do not go together.
+        StoreRefused: the rows cannot be fetched.
+    """
+    table, target_name, digest = _rows(config)
+    features = table.select([name for name in table if name != target_name])
+    if not features.columns:
+        raise DataInvalid(f"there is no column to learn from beside the target {target_name}")
+    target = table[target_name]
+    _require_target(target_name, target)
+    _require_finite(table)
+    chosen: list[Choice] = []
+    notes: list[str] = []
+
+    kept = ~rows_to_drop(features, config.data.preparation)
+    kept &= _without_duplicates(features, target, config.data.preparation.duplicates)
+    dropped = int((~kept).sum())
+    if not kept.any():
+        raise DataInvalid(
+            "every row has a missing value and data.preparation says DropRow: choose what replaces a missing value instead"
+        )
+    rows = np.flatnonzero(kept)
+    features, target = features.take(rows), target.take(rows)
+    notes += [f"{name}: {count} missing values filled" for name in features if (count := int(features[name].missing.sum()))]
+
+    task = _task(config, target_name, target, chosen)
+    labels = _labels(target) if task == "Classification" else None
+    parts = _parts(config, features.rows, labels, chosen)
+    training = features.take(parts.training)
+    preparation = fit(training, config.data.preparation)
+    classes: list[str] = []
+    y: AnyArray
+    if labels is None:
+        y, affine = _scaled_target(config, target, parts, chosen)
+        preparation = preparation.model_copy(update={"target": affine})
+    else:
+        classes, y = _class_numbers(target_name, target, labels, parts)
+
+    transform = Transform(preparation)
+
+    def part(numbers: AnyArray) -> Part:
+        return Part(transform.table(features.take(numbers)), y[numbers])
+
+    return Dataset(
+        task=task,
+        training=part(parts.training),
+        validation=part(parts.validation),
+        test=part(parts.test),
+        preparation=preparation,
+        classes=classes,
+        target=target_name,
+        example=_example(training),
+        report=DataReport(
+            rows=table.rows,
+            training=len(parts.training),
+            validation=len(parts.validation),
+            test=len(parts.test),
+            dropped=dropped,
+            digest=digest,
+            notes=notes,
+        ),
+        chosen=chosen,
+    )
+
+
+def _rows(config: TrainingConfig) -> tuple[Table, str, str]:
+    """The columns to work with, the name of the target among them, and the digest of the data."""
+    data = config.data
+    if data.sample is not None:
+        table = sample.linear_regression(data.split.seed)
+        content = b"".join(table[name].values.tobytes() for name in table)
+        return table, "y", f"sha256:{hashlib.sha256(content).hexdigest()}"
+    if data.target is None:
+        raise DataInvalid("data.target is not set: name the column to predict")
+    source = _source(config)
+    if data.target not in source.names:
+        raise DataInvalid(_no_column("data.target", data.target, source.names))
+    features = data.features or [name for name in source.names if name != data.target]
+    for name in features:
+        if name not in source.names:
+            raise DataInvalid(_no_column("data.features", name, source.names))
+        if name == data.target:
+            raise DataInvalid(f"data.features names the target {name} itself: leave it out")
+    # A name that stands twice in the list is one column.
+    return source.table([*dict.fromkeys(features), data.target]), data.target, source.digest
+
+
+def _source(config: TrainingConfig) -> Source:
+    if config.data_file is not None:
+        path = Path(config.data_file)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DataInvalid(f"{path.name} of the ConfigMap cannot be read: {error.strerror}: check configMapRef") from error
+        return read_files([(path.name, content)], config.data.format)
+    if config.data_location is None:
+        raise DataInvalid("there are no rows: set data.uri, data.configMapRef or data.sample")
+    store = Store(config.data_location)
+    files = [(path.rsplit("/", 1)[-1], store.read_path(path)) for path in store.find()]
+    return read_files(files, config.data.format)
+
+
+def _no_column(field: str, name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=3)
+    meant = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{field}: the data has no column {name}: {meant}its columns are {listed(names)}"
+
+
+def _require_target(name: str, target: Column) -> None:
+    missing = target.missing
+    if missing.any():
+        raise DataInvalid(
+            f"target column {name} has no value (empty or NaN) in row {int(np.argmax(missing)) + 1} "
+            f"({int(missing.sum())} such rows, the first row of data is row 1): remove or complete these rows"
+        )
+
+
+def _require_finite(table: Table) -> None:
+    for name in table:
+        column = table[name]
+        if column.kind is Kind.TEXT:
+            continue
+        infinite = np.isinf(column.values)
+        if infinite.any():
+            raise DataInvalid(
+                f"column {name} holds infinity in row {int(np.argmax(infinite)) + 1} ({int(infinite.sum())} such rows): "
+                "replace it by a number or leave it empty"
+            )
+
+
+def _without_duplicates(features: Table, target: Column, action: Duplicates) -> AnyArray:
+    """Mask of the rows to keep, shape [rows]."""
+    kept = np.ones(features.rows, dtype=np.bool_)
+    if action is Duplicates.KEEP:
+        return kept
+    columns = [*features.columns.values(), target]
+    seen: set[tuple[object, ...]] = set()
+    for row, values in enumerate(zip(*(_comparable(column) for column in columns), strict=True)):
+        if values in seen:
+            kept[row] = False
+        seen.add(values)
+    repeated = int((~kept).sum())
+    if repeated and action is Duplicates.ERROR:
+        raise DataInvalid(
+            f"row {int(np.argmin(kept)) + 1} repeats an earlier row ({repeated} such rows) and data.preparation.duplicates "
+            "is Error: remove them or set it to Drop or Keep"
+        )
+    return kept
+
+
+def _comparable(column: Column) -> list[object]:
+    """Values of which two missing ones are equal, which NaN is not."""
+    return [None if value != value else value for value in column.values.tolist()]
+
+
+def _task(config: TrainingConfig, name: str, target: Column, chosen: list[Choice]) -> Task:
+    family, loss = config.model.family, config.training.loss.type
+    if target.kind in (Kind.TEXT, Kind.BOOLEAN):
+        kind, looks = "text" if target.kind is Kind.TEXT else "true/false", "Classification"
+    else:
+        distinct = len(np.unique(target.values))
+        whole = bool((target.values == np.floor(target.values)).all())
+        few = whole and distinct <= FEW_VALUES
+        kind = f"{'whole' if whole else 'real'} numbers with {distinct} different values"
+        looks = "Classification" if few else "Regression"
+    task: Task
+    match family:
+        case Family.LINEAR_REGRESSION:
+            task, reason = "Regression", "the family is LinearRegression"
+        case Family.LOGISTIC_REGRESSION:
+            task, reason = "Classification", "the family is LogisticRegression"
+        case Family.MULTILAYER_PERCEPTRON if loss is LossType.MEAN_SQUARED_ERROR:
+            task, reason = "Regression", "the loss is MeanSquaredError"
+        case Family.MULTILAYER_PERCEPTRON if loss is LossType.CROSS_ENTROPY:
+            task, reason = "Classification", "the loss is CrossEntropy"
+        case Family.MULTILAYER_PERCEPTRON:
+            task = "Classification" if looks == "Classification" else "Regression"
+            reason = f"target {name} holds {kind}"
+    if task == "Regression" and target.kind is not Kind.REAL and target.kind is not Kind.INTEGER:
+        raise DataInvalid(f"target column {name} holds {kind}, which cannot be predicted as a number: use LogisticRegression")
+    if task == "Classification" and looks == "Regression":
+        raise DataInvalid(
+            f"target column {name} holds {kind}, too many for classes: use LinearRegression, "
+            f"or a target of at most {FEW_VALUES} whole numbers or of text"
+        )
+    fitting = LossType.MEAN_SQUARED_ERROR if task == "Regression" else LossType.CROSS_ENTROPY
+    if loss not in (LossType.AUTO, fitting):
+        raise ModelInvalid(f"training.loss.type {loss} does not go with {family} ({task}): use {fitting} or Auto")
+    chosen.append(Choice(field="model.task", value=task, reason=reason))
+    if loss is LossType.AUTO:
+        chosen.append(Choice(field="training.loss.type", value=fitting, reason=f"the task is {task}"))
+    return task
+
+
+def _parts(config: TrainingConfig, rows: int, labels: Texts | None, chosen: list[Choice]) -> Parts:
+    method = config.data.split.method
+    if method is SplitMethod.STRATIFIED and labels is None:
+        raise DataInvalid("data.split.method Stratified needs classes, but the target is a number: use Random or Auto")
+    stratified = labels is not None and method is not SplitMethod.RANDOM
+    if method is SplitMethod.AUTO:
+        value = SplitMethod.STRATIFIED if stratified else SplitMethod.RANDOM
+        chosen.append(
+            Choice(field="data.split.method", value=value, reason=f"the target is {'a class' if stratified else 'a number'}")
+        )
+    return split_rows(rows, config.data.split, labels if stratified else None)
+
+
+def _scaled_target(config: TrainingConfig, target: Column, parts: Parts, chosen: list[Choice]) -> tuple[Floats, Affine]:
+    affine = Affine()
+    if config.data.preparation.scaling is not Scaling.NONE:
+        affine = standardised(target.values[parts.training])
+        chosen.append(
+            Choice(
+                field="data.preparation.target",
+                value="Standard",
+                reason="a target of mean 0 and deviation 1 trains alike in all units; losses are told in the target's own unit",
+            )
+        )
+    return (target.values - affine.offset) / affine.scale, affine
+
+
+def _labels(target: Column) -> Texts:
+    """The classes' names, shape [rows]: text as it is, `true` or `false`, or the whole number."""
+    if target.kind is Kind.TEXT:
+        return target.values
+    if target.kind is Kind.BOOLEAN:
+        return np.array(["true" if value else "false" for value in target.values], dtype=np.object_)
+    return np.array([str(int(value)) for value in target.values], dtype=np.object_)
+
+
+def _class_numbers(name: str, target: Column, labels: Texts, parts: Parts) -> tuple[list[str], AnyArray]:
+    known = set(labels[parts.training])
+    if len(known) < 2:
+        raise DataInvalid(f"target column {name} holds one class only ({labels[0]}): there is nothing to tell apart")
+    for label in labels[np.concatenate([parts.validation, parts.test])]:
+        if label not in known:
+            raise DataInvalid(
+                f"class {label} of target column {name} is not in the training part: "
+                "set data.split.method to Stratified or give more rows of it"
+            )
+    classes = sorted(known) if target.kind in (Kind.TEXT, Kind.BOOLEAN) else sorted(known, key=int)
+    number = {label: index for index, label in enumerate(classes)}
+    return classes, np.array([number[label] for label in labels], dtype=np.int64)
+
+
+def _example(training: Table) -> dict[str, float | str | None]:
+    """The first training row as JSON values, for the bundle's example request."""
+    return {name: None if training[name].missing[0] else training[name].values[0] for name in training}

@@ -1,0 +1,154 @@
+"""CSV, Parquet and NPZ files as a table."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from eagleray_runtime.contract.blocks import DataFormat
+from eagleray_runtime.data.table import Column, Kind, Table
+from eagleray_runtime.errors import DataInvalid
+
+ENDINGS = {".csv": DataFormat.CSV, ".parquet": DataFormat.PARQUET, ".npz": DataFormat.NPZ}
+EXACT_INTEGER = 2**53
+"""Largest whole number up to which float64 holds every whole number."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows as they were stored, with `digest`, the `sha256:` over the files' bytes."""
+
+    stored: Any
+    digest: str
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns, in the order of the data."""
+        return list(self.stored.column_names)
+
+    def table(self, names: Sequence[str]) -> Table:
+        """These columns as a table; columns that are not asked for may hold anything.
+
+        Raises:
+            DataInvalid: a column holds neither numbers, true/false nor text.
+        """
+        return Table({name: _column(name, self.stored.column(name)) for name in names})
+
+
+def read_files(files: Sequence[tuple[str, bytes]], format_: DataFormat) -> Source:
+    """Rows of the files (name and content), one after the other.
+
+    Raises:
+        DataInvalid: a file cannot be read as what it should be, or two files have different columns.
+    """
+    digest = hashlib.sha256()
+    tables = []
+    for name, content in files:
+        digest.update(len(content).to_bytes(8, "big"))
+        digest.update(content)
+        tables.append((name, _arrow(name, content, format_)))
+    first_name, first = tables[0]
+    for name, table in tables[1:]:
+        if table.column_names != first.column_names:
+            raise DataInvalid(
+                f"{name} has the columns {listed(table.column_names)} but {first_name} has {listed(first.column_names)}: "
+                "files that are read together need the same columns in the same order"
+            )
+    try:
+        whole = pa.concat_tables([table for _, table in tables], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise DataInvalid(f"the files' columns have types that do not go together: {error}: write them alike") from error
+    if not whole.num_rows:
+        raise DataInvalid(f"{first_name} holds no rows: a header alone cannot be learned from")
+    return Source(whole, f"sha256:{digest.hexdigest()}")
+
+
+def _arrow(name: str, content: bytes, format_: DataFormat) -> Any:
+    kind = format_
+    if kind is DataFormat.AUTO:
+        ending = name[name.rfind(".") :].lower() if "." in name else ""
+        if ending not in ENDINGS:
+            raise DataInvalid(f"{name}: its ending does not say how the rows are stored: set data.format to CSV, Parquet or NPZ")
+        kind = ENDINGS[ending]
+    try:
+        if kind is DataFormat.CSV:
+            table = _csv(content)
+        elif kind is DataFormat.PARQUET:
+            table = pyarrow.parquet.read_table(io.BytesIO(content))
+        else:
+            table = _npz(content)
+    except (pa.ArrowException, ValueError, OSError, BadZipFile, EOFError) as error:
+        raise DataInvalid(f"{name} cannot be read as {kind}: {error}: check the file and data.format") from error
+    repeated = sorted({column for column in table.column_names if table.column_names.count(column) > 1})
+    if repeated:
+        raise DataInvalid(f"{name} has more than one column {listed(repeated)}: give each column a name of its own")
+    return table
+
+
+def _csv(content: bytes) -> Any:
+    """Text stays text: `NA` or `null` in a column of words is a word; only an empty field is missing there."""
+    table = pyarrow.csv.read_csv(
+        io.BytesIO(content.removeprefix(b"\xef\xbb\xbf")),
+        convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=False),
+    )
+    # Excel and people leave blanks after the commas of a header.
+    return table.rename_columns([name.strip() for name in table.column_names])
+
+
+def _npz(content: bytes) -> Any:
+    """A one-dimensional array is a column; a two-dimensional array `x` is the columns `x_0`, `x_1`, ..."""
+    arrays: dict[str, Any] = {}
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        for name in file.files:
+            array = file[name]
+            if array.ndim == 1:
+                arrays[name] = array
+            elif array.ndim == 2:
+                arrays |= {f"{name}_{index}": np.ascontiguousarray(array[:, index]) for index in range(array.shape[1])}
+            else:
+                raise ValueError(f"array {name} has {array.ndim} dimensions, 1 or 2 are allowed")
+    return pa.table(arrays)
+
+
+def _column(name: str, values: Any) -> Column:
+    type_ = values.type
+    if pa.types.is_dictionary(type_):
+        values, type_ = values.cast(type_.value_type), type_.value_type
+    if pa.types.is_boolean(type_):
+        return Column(Kind.BOOLEAN, _floats(values.cast(pa.int8())))
+    if pa.types.is_integer(type_):
+        numbers = _floats(values)
+        if np.nanmax(np.abs(numbers), initial=0) > EXACT_INTEGER:
+            raise DataInvalid(
+                f"column {name} holds whole numbers beyond 2^53, which lose digits as float64: "
+                "leave it out by data.features if it is an identifier"
+            )
+        return Column(Kind.INTEGER, numbers)
+    if pa.types.is_floating(type_) or pa.types.is_decimal(type_) or pa.types.is_null(type_):
+        return Column(Kind.REAL, _floats(values))
+    if pa.types.is_string(type_) or pa.types.is_large_string(type_):
+        texts = np.array([value or None for value in values.to_pylist()], dtype=np.object_)
+        return Column(Kind.TEXT, texts)
+    raise DataInvalid(
+        f"column {name} holds {type_}, which is neither a number, true/false nor text: "
+        "turn it into one of them or leave it out by data.features"
+    )
+
+
+def _floats(values: Any) -> Any:
+    numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) if len(values) else np.empty(0)
+    # A copy of our own: arrow's memory is read-only.
+    return np.array(numbers, dtype=np.float64)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message, the first twenty of many."""
+    shown = ", ".join(names[:20])
+    return f"{shown}, ... ({len(names)})" if len(names) > 20 else shown

@@ -1,0 +1,134 @@
+"""Tensors of the Open Inference Protocol v2, in JSON or in its binary extension.
+
+A tensor is `{"name", "shape", "datatype", "data"}`; with the binary extension its bytes stand after the JSON, row-major and
+little-endian, and `parameters.binary_data_size` says how many. BYTES elements then carry their length before them (uint32).
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from eagleray_runtime.arrays import AnyArray, Texts
+
+NUMBERS = {
+    "BOOL": np.dtype("?"),
+    "UINT8": np.dtype("<u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype("<i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+}
+NUMERIC_KINDS = frozenset("buif")
+
+
+class BadTensorError(ValueError):
+    """A tensor is not what the protocol or the model asks for; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A decoded input: float64 (NaN for a JSON null) or object (str, None for null), in the shape that it came with."""
+
+    name: str
+    values: AnyArray
+
+
+def decode(tensor: Any, binary: memoryview | None) -> tuple[Tensor, int]:
+    """Decode one input; `binary` is what is left of the bytes after the JSON. Also how many of them were taken.
+
+    Raises:
+        BadTensorError: it is malformed.
+    """
+    if not isinstance(tensor, dict) or not isinstance(name := tensor.get("name"), str):
+        raise BadTensorError("an input must be an object with a name")
+    datatype, shape = tensor.get("datatype"), tensor.get("shape")
+    text = datatype == "BYTES"
+    if not isinstance(datatype, str) or not (text or datatype in NUMBERS):
+        raise BadTensorError(f"input {name}: datatype {datatype} is not supported: use FP64, BYTES or {', '.join(NUMBERS)}")
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise BadTensorError(f"input {name}: shape must be a list of whole numbers from 0")
+    parameters = tensor.get("parameters") or {}
+    taken = 0
+    if "binary_data_size" in parameters:
+        taken = parameters["binary_data_size"]
+        if binary is None or type(taken) is not int or not 0 <= taken <= len(binary):
+            raise BadTensorError(f"input {name}: binary_data_size {taken} does not fit the bytes of the request")
+        values = _texts_of(name, binary[:taken]) if text else _numbers_of(name, binary[:taken], NUMBERS[datatype])
+    elif "data" in tensor:
+        values = _texts(name, tensor["data"]) if text else _numbers(name, tensor["data"])
+    else:
+        raise BadTensorError(f"input {name}: data is missing")
+    try:
+        return Tensor(name, values.reshape(shape)), taken
+    except ValueError as error:
+        raise BadTensorError(f"input {name}: {values.size} values do not fill the shape {shape}") from error
+
+
+def binary_texts(values: Texts) -> bytes:
+    """Strings as the binary extension writes BYTES."""
+    parts = []
+    for value in values.ravel():
+        content = value.encode()
+        parts.append(struct.pack("<I", len(content)))
+        parts.append(content)
+    return b"".join(parts)
+
+
+def _numbers(name: str, data: Any) -> AnyArray:
+    try:
+        values = np.array(data)
+    except ValueError as error:
+        raise BadTensorError(f"input {name}: data must be a flat list or lists of equal length") from error
+    if values.dtype.kind not in NUMERIC_KINDS and values.size:
+        # null is a missing value; anything else that is not a number would be turned into one by NumPy if it can.
+        flat = values.ravel().tolist()
+        if values.dtype.kind != "O" or not all(value is None or type(value) in (int, float) for value in flat):
+            raise BadTensorError(f"input {name}: data must hold numbers, or null for a missing one")
+        return np.array([np.nan if value is None else float(value) for value in flat])
+    return values.astype(np.float64)
+
+
+def _texts(name: str, data: Any) -> Texts:
+    flat: list[Any] = []
+    stack = [data]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, list):
+            stack.extend(reversed(item))
+        elif item is None or isinstance(item, str):
+            flat.append(item or None)
+        else:
+            raise BadTensorError(f"input {name}: data must hold strings, or null for a missing one")
+    return np.array(flat, dtype=np.object_)
+
+
+def _numbers_of(name: str, content: memoryview, dtype: np.dtype[Any]) -> AnyArray:
+    if len(content) % dtype.itemsize:
+        raise BadTensorError(f"input {name}: {len(content)} bytes are not a multiple of the {dtype.itemsize} of one value")
+    return np.frombuffer(content, dtype=dtype).astype(np.float64)
+
+
+def _texts_of(name: str, content: memoryview) -> Texts:
+    texts: list[str | None] = []
+    position = 0
+    while position < len(content):
+        start = position + 4
+        if start > len(content):
+            raise BadTensorError(f"input {name}: the length before a string is cut off")
+        (length,) = struct.unpack_from("<I", content, position)
+        position = start + length
+        if position > len(content):
+            raise BadTensorError(f"input {name}: a string is longer than the bytes that are left")
+        try:
+            texts.append(str(content[start:position], "utf-8") or None)
+        except UnicodeDecodeError as error:
+            raise BadTensorError(f"input {name}: a string is not UTF-8") from error
+    return np.array(texts, dtype=np.object_)

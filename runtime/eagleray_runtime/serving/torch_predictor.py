@@ -1,0 +1,27 @@
+"""The torch engine of the server."""
+
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+import torch
+
+from eagleray_runtime.arrays import AnyArray, Floats
+from eagleray_runtime.models.architecture import Architecture
+from eagleray_runtime.models.torch_network import TorchNetwork
+
+
+class TorchPredictor:
+    """Computes in float32, on the GPU where there is one."""
+
+    def __init__(self, architecture: Architecture, parameters: Mapping[str, AnyArray]) -> None:
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._network = TorchNetwork(architecture)
+        self._network.set_parameters(parameters)
+        self._network.to(self.device).eval()
+
+    def __call__(self, x: Floats) -> Floats:
+        """Outputs before the head, float64 [rows, outputs]."""
+        with torch.inference_mode():
+            outputs = self._network(torch.from_numpy(x.astype(np.float32)).to(self.device))
+            return cast(Floats, outputs.double().cpu().numpy())

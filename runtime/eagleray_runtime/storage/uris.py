@@ -1,0 +1,41 @@
+"""Which URIs are allowed and what they mean on this machine."""
+
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from eagleray_runtime.contract.names import ALLOW_FILE_URIS_ENV, PVC_ROOT, PVC_ROOT_ENV
+from eagleray_runtime.errors import StoreRefused
+
+
+class Target(NamedTuple):
+    """A parsed URI: the fsspec protocol that reaches it, and the path that this protocol understands."""
+
+    protocol: str
+    path: str
+
+
+def parse(uri: str, environ: Mapping[str, str] = os.environ) -> Target:
+    """Turn s3://bucket/path, pvc://claim/path or (local mode only) file:///path into a protocol and a path.
+
+    Raises:
+        StoreRefused: another scheme, no bucket or claim, a `..` in the path, or file:// where it is not allowed.
+    """
+    parts = urlsplit(uri)
+    path = uri.split("://", 1)[-1].rstrip("/")
+    if ".." in path.split("/"):
+        raise StoreRefused(f"{uri}: a path must not hold '..': name the folder itself")
+    if parts.scheme == "file":
+        if environ.get(ALLOW_FILE_URIS_ENV) != "1":
+            raise StoreRefused(f"{uri}: file:// works in local mode only: use s3://bucket/path or pvc://claim/path")
+        if parts.netloc or not path.startswith("/"):
+            raise StoreRefused(f"{uri}: write file:///absolute/path")
+        return Target("file", path)
+    if parts.scheme not in ("s3", "pvc"):
+        raise StoreRefused(f"{uri}: the scheme is not known: use s3://bucket/path or pvc://claim/path")
+    if not parts.netloc:
+        raise StoreRefused(f"{uri}: the {'bucket' if parts.scheme == 's3' else 'claim'} is missing after {parts.scheme}://")
+    if parts.scheme == "pvc":
+        return Target("file", f"{environ.get(PVC_ROOT_ENV, PVC_ROOT)}/{path}")
+    return Target("s3", path)

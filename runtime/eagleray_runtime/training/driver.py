@@ -1,0 +1,218 @@
+"""One attempt of a TrainingJob, from the configuration to an accepted report."""
+
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from eagleray_runtime.bundle.coefficients import original_units
+from eagleray_runtime.bundle.manifest import MANIFEST, Lineage, Manifest, example_request, signature
+from eagleray_runtime.bundle.reading import read_manifest
+from eagleray_runtime.bundle.writing import saved_model, write_bundle
+from eagleray_runtime.contract.blocks import Engine
+from eagleray_runtime.contract.config import Location, TrainingConfig
+from eagleray_runtime.contract.names import CONFIG_DIRECTORY, CONFIG_FILE, CONFIG_PATH_ENV
+from eagleray_runtime.contract.reports import (
+    Choice,
+    FailureReason,
+    FailureReport,
+    ProgressReport,
+    ResultReport,
+    SavedModel,
+    Stage,
+)
+from eagleray_runtime.data.dataset import Dataset, load
+from eagleray_runtime.errors import ModelInvalid, RuntimeFailure
+from eagleray_runtime.models.network import Network
+from eagleray_runtime.reports import Reporter, Stopped, UndeliveredError
+from eagleray_runtime.storage import Store
+from eagleray_runtime.training import numpy_engine
+from eagleray_runtime.training.evaluation import evaluate
+from eagleray_runtime.training.outcome import Outcome
+from eagleray_runtime.training.plan import Plan, decide
+from eagleray_runtime.training.progress import Progress, last_losses
+
+log = logging.getLogger(__name__)
+
+LONGEST_MESSAGE = 1000
+
+
+def main() -> int:
+    """Run the attempt that `EAGLERAY_CONFIG` describes; 0 if its bundle is complete and reported."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    path = os.environ.get(CONFIG_PATH_ENV, f"{CONFIG_DIRECTORY}/{CONFIG_FILE}")
+    try:
+        config = TrainingConfig.model_validate_json(Path(path).read_bytes())
+    except (OSError, ValidationError) as error:
+        return _ended(f"{FailureReason.CONTAINER_FAILED}: {path} is not a training configuration: {error}")
+    return attempt(config)
+
+
+def attempt(config: TrainingConfig) -> int:
+    """Run one attempt and report its end; the exit status of the process."""
+    reporter = Reporter(config.reports_url)
+    try:
+        result = run(config, Progress(config, reporter))
+        reporter.deliver(result)
+    except (Stopped, UndeliveredError) as error:
+        return _ended(f"{type(error).__name__}: {error}")
+    except RuntimeFailure as failure:
+        return _failed(config, reporter, failure.reason, failure.message)
+    except Exception as error:
+        # Whatever else ends the attempt is told to the user in its own words too.
+        traceback.print_exc()
+        return _failed(config, reporter, FailureReason.CONTAINER_FAILED, f"{type(error).__name__}: {error}")
+    log.info("model %s saved at %s", result.model.digest, result.model.uri)
+    return 0
+
+
+def run(config: TrainingConfig, progress: Progress) -> ResultReport:
+    """Train, evaluate and save, or find the bundle that an earlier attempt has completed.
+
+    Raises:
+        RuntimeFailure: the attempt ends without a model.
+        Stopped: nobody waits for this attempt any more.
+    """
+    progress.stage(Stage.PREPARING)
+    output = Store(config.output)
+    checkpoints = Store(_below(config.checkpoints, config.resource.uid))
+    if (finished := _finished(config, output)) is not None:
+        log.info("an earlier attempt has completed the bundle at %s: only reporting it", output.uri)
+        return finished
+    dataset = load(config)
+    plan, chosen = decide(config, dataset)
+    progress.chosen = [*dataset.chosen, *chosen]
+    progress.stage(Stage.TRAINING)
+    outcome = _train(config, plan, dataset, checkpoints, progress)
+    progress.chosen = [*progress.chosen, *outcome.chosen]
+    progress.stage(Stage.EVALUATING)
+    draft = _draft(config, plan, dataset, outcome, progress.chosen)
+    progress.stage(Stage.SAVING)
+    saved = write_bundle(output, draft, outcome.parameters)
+    checkpoints.remove_folder()
+    return _result(config, draft, saved, workers=outcome.workers, resumed_from=outcome.resumed_from)
+
+
+def _train(config: TrainingConfig, plan: Plan, dataset: Dataset, checkpoints: Store, progress: Progress) -> Outcome:
+    if config.engine is Engine.NUMPY:
+        return numpy_engine.train(plan, dataset, checkpoints, progress.epoch)
+    try:
+        # Only here: the image of the NumPy engine holds no torch.
+        from eagleray_runtime.training import torch_engine
+    except ModuleNotFoundError as error:
+        raise ModelInvalid(
+            f"the Torch engine needs {error.name}, which this image does not hold: "
+            "set training.engine to NumPy or runtime.image to one with torch"
+        ) from error
+    return torch_engine.train(config, plan, dataset, progress)
+
+
+def _draft(config: TrainingConfig, plan: Plan, dataset: Dataset, outcome: Outcome, chosen: list[Choice]) -> Manifest:
+    """The manifest but for its files, with the metrics of the finished model."""
+    network = Network(plan.architecture, outcome.parameters)
+    coefficients = None
+    if not plan.architecture.hidden:
+        coefficients = original_units(
+            dataset.preparation,
+            network.parameters["layers.0.weight"],
+            network.parameters["layers.0.bias"],
+            dataset.target,
+            dataset.classes,
+        )
+    resource = config.resource
+    return Manifest(
+        family=config.model.family,
+        task=dataset.task,
+        engine="NumPy" if config.engine is Engine.NUMPY else "Torch",
+        architecture=plan.architecture,
+        signature=signature(dataset.preparation, dataset.task, dataset.classes),
+        preparation=dataset.preparation,
+        target=dataset.target,
+        classes=dataset.classes,
+        metrics=evaluate(network, dataset),
+        history=outcome.history,
+        coefficients=coefficients,
+        lineage=Lineage(
+            kind=resource.kind,
+            namespace=resource.namespace,
+            name=resource.name,
+            uid=resource.uid,
+            generation=resource.generation,
+            seed=plan.seed,
+            split_seed=config.data.split.seed,
+        ),
+        data=dataset.report,
+        chosen=chosen,
+        epochs=plan.epochs,
+        steps=outcome.steps,
+        weights="pending",
+        files={},
+        example=example_request(dataset.preparation, dataset.example),
+    )
+
+
+def _finished(config: TrainingConfig, output: Store) -> ResultReport | None:
+    """The report of a bundle that an earlier attempt of the same job has completed."""
+    if not output.exists(MANIFEST):
+        return None
+    try:
+        manifest, content = read_manifest(output)
+    except ModelInvalid:
+        # Somebody else's file; it is replaced when this job's bundle is complete.
+        return None
+    if manifest.lineage.uid != config.resource.uid:
+        return None
+    return _result(config, manifest, saved_model(output.uri, manifest, content), workers=1, resumed_from=0)
+
+
+def _result(config: TrainingConfig, manifest: Manifest, saved: SavedModel, *, workers: int, resumed_from: int) -> ResultReport:
+    """The report of a complete bundle; all but workers and resumption stands in its manifest."""
+    progress = ProgressReport(
+        resource=config.resource,
+        attempt=config.attempt,
+        stage=Stage.SAVING,
+        epoch=manifest.epochs,
+        epochs=manifest.epochs,
+        step=manifest.steps,
+        percent=100.0,
+        estimated_remaining_seconds=0.0,
+        workers=workers,
+        resumed_from_epoch=resumed_from,
+        metrics=last_losses(manifest.history),
+        history=manifest.history,
+        chosen=manifest.chosen,
+    )
+    return ResultReport(
+        resource=config.resource,
+        attempt=config.attempt,
+        model=saved,
+        data=manifest.data,
+        metrics=manifest.metrics,
+        chosen=manifest.chosen,
+        progress=progress,
+    )
+
+
+def _below(location: Location, name: str) -> Location:
+    return location.model_copy(update={"uri": f"{location.uri.rstrip('/')}/{name}"})
+
+
+def _failed(config: TrainingConfig, reporter: Reporter, reason: FailureReason, message: str) -> int:
+    cut = message if len(message) <= LONGEST_MESSAGE else f"{message[: LONGEST_MESSAGE - 3]}..."
+    report = FailureReport(resource=config.resource, attempt=config.attempt, reason=reason, message=cut)
+    try:
+        reporter.deliver(report)
+    except (Stopped, UndeliveredError) as error:
+        log.warning("the failure could not be reported: %s", error)
+    return _ended(f"{reason}: {cut}")
+
+
+def _ended(words: str) -> int:
+    """The cause is the last line of stderr, where `kubectl logs` and Ray's job message end."""
+    sys.stdout.flush()
+    sys.stderr.write(" ".join(words.split()) + "\n")
+    sys.stderr.flush()
+    return 1

@@ -1,0 +1,85 @@
+"""Progress reports: what share of the job is done, how long it will still take."""
+
+import time
+from typing import Any
+
+from eagleray_runtime.contract.config import TrainingConfig
+from eagleray_runtime.contract.reports import Choice, HistoryPoint, ProgressReport, Stage
+from eagleray_runtime.reports import Reporter
+from eagleray_runtime.training.outcome import EpochEnd
+
+TRAINING_FROM, TRAINING_TO = 5.0, 90.0
+"""Share of the whole job, in percent, at which training begins and ends."""
+
+STAGE_PERCENT = {Stage.PREPARING: 0.0, Stage.TRAINING: TRAINING_FROM, Stage.EVALUATING: 90.0, Stage.SAVING: 95.0}
+
+
+class Progress:
+    """Builds the reports of one attempt and hands them to a reporter.
+
+    It may be sent to another process, which then reports through a connection of its own.
+    """
+
+    def __init__(self, config: TrainingConfig, reporter: Reporter | None = None) -> None:
+        self._config = config
+        self._reporter = reporter or Reporter(config.reports_url)
+        self._began: tuple[float, int] | None = None
+        self.chosen: list[Choice] = []
+        self.last = ProgressReport(
+            resource=config.resource, attempt=config.attempt, stage=Stage.PREPARING, epochs=config.training.epochs
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"config": self._config, "chosen": self.chosen, "last": self.last}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["config"])  # type: ignore[misc]
+        self.chosen, self.last = state["chosen"], state["last"]
+
+    def stage(self, stage: Stage) -> None:
+        """Tell that another stage begins."""
+        self.last = self.last.model_copy(
+            update={"stage": stage, "percent": STAGE_PERCENT[stage], "chosen": self.chosen, "estimated_remaining_seconds": None}
+        )
+        self._reporter.progress(self.last)
+
+    def epoch(self, end: EpochEnd) -> None:
+        """Tell the end of an epoch; cheap when no report is due."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = (now, end.epoch)
+        if end.epoch != self.last.epochs and not self._reporter.due(Stage.TRAINING):
+            return
+        self.last = self.at(end, now)
+        self._reporter.progress(self.last)
+
+    def at(self, end: EpochEnd, now: float) -> ProgressReport:
+        """The report of an epoch's end."""
+        epochs = self._config.training.epochs
+        began_at, first = self._began or (now, end.epoch)
+        done = end.epoch - first
+        return ProgressReport(
+            resource=self._config.resource,
+            attempt=self._config.attempt,
+            stage=Stage.TRAINING,
+            epoch=end.epoch,
+            epochs=epochs,
+            step=end.step,
+            percent=round(TRAINING_FROM + (TRAINING_TO - TRAINING_FROM) * end.epoch / epochs, 2),
+            estimated_remaining_seconds=round((now - began_at) / done * (epochs - end.epoch), 1) if done else None,
+            workers=end.workers,
+            resumed_from_epoch=end.resumed_from,
+            metrics=losses(end.training, end.validation),
+            history=end.history,
+            chosen=self.chosen,
+        )
+
+
+def losses(training: float, validation: float | None) -> dict[str, float]:
+    """The losses of an epoch as reported metrics."""
+    return {"Loss": training} if validation is None else {"Loss": training, "ValidationLoss": validation}
+
+
+def last_losses(history: list[HistoryPoint]) -> dict[str, float]:
+    """The losses of the last epoch as reported metrics."""
+    return losses(history[-1].training, history[-1].validation) if history else {}

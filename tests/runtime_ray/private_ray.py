@@ -1,0 +1,150 @@
+"""A Ray of our own on this machine: loopback dashboard, a token, a folder that goes away; it ends with its parent.
+
+`ray stop` is never called: it would end every Ray of the machine. The child leads a process group of its own, for Ray's
+reaper kills the whole group.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FAST_PATH = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+}
+
+
+@dataclass
+class PrivateRay:
+    """A running Ray: its dashboard, its address for drivers, and the environment that reaches it."""
+
+    dashboard: str
+    address: str
+    token: str
+    environment: dict[str, str]
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask the dashboard; the parsed answer, or its text."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.dashboard}{path}", data, headers, method=method)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
+            text = response.read().decode()
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+    def serve(self, applications: list[dict[str, Any]], port: int, seconds: float = 90) -> None:
+        """Deploy these applications and wait until all of them run."""
+        document = {
+            "proxy_location": "HeadOnly",
+            "http_options": {"host": "127.0.0.1", "port": port},
+            "applications": applications,
+        }
+        self.call("PUT", "/api/serve/applications/", document)
+        wanted = {application["name"] for application in applications}
+        deadline = time.monotonic() + seconds
+        while True:
+            found = self.call("GET", "/api/serve/applications/")["applications"]
+            statuses = {name: found.get(name, {}).get("status") for name in wanted}
+            if set(statuses.values()) == {"RUNNING"}:
+                return
+            if "DEPLOY_FAILED" in statuses.values() or time.monotonic() > deadline:
+                raise AssertionError(json.dumps(found, indent=1)[-3000:])
+            time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def private_ray(cpus: int = 2, environment: dict[str, str] | None = None, python: str = sys.executable) -> Iterator[PrivateRay]:
+    """Start a Ray and end it again."""
+    folder = Path(tempfile.mkdtemp(prefix="er"))
+    token = secrets.token_hex(32)
+    env = {
+        **os.environ,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": token,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+        "RAY_TRAIN_V2_ENABLED": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        **(environment or {}),
+    }
+    child = subprocess.Popen(
+        [python, __file__, str(folder), str(cpus)],
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=(folder / "stderr").open("w"),
+        start_new_session=True,
+        text=True,
+    )
+    try:
+        line = child.stdout.readline()
+        if not line:
+            raise AssertionError((folder / "stderr").read_text()[-3000:])
+        told = json.loads(line)
+        ray = PrivateRay(told["dashboard"], told["address"], token, env | {"RAY_ADDRESS": told["address"]})
+        _wait_for_serve_api(ray)
+        yield ray
+    finally:
+        child.stdin.close()
+        try:
+            child.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        child.stdout.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for_serve_api(ray: PrivateRay) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            ray.call("GET", "/api/serve/applications/")
+            return
+        except (urllib.error.URLError, OSError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def _child(folder: str, cpus: int) -> None:
+    # Where stdout is a pipe to the parent nothing but the addresses may go there.
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    import ray
+
+    context = ray.init(
+        num_cpus=cpus,
+        include_dashboard=True,
+        dashboard_host="127.0.0.1",
+        dashboard_port=0,
+        _temp_dir=folder,
+        log_to_driver=False,
+    )
+    url = context.dashboard_url
+    print(json.dumps({"dashboard": f"http://{url}", "address": context.address_info["gcs_address"]}), file=out, flush=True)
+    sys.stdin.read()
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    _child(sys.argv[1], int(sys.argv[2]))
