@@ -1,10 +1,11 @@
-"""Judges objects of our two kinds as the apiserver does, without one.
+"""Judges what users apply as the apiserver does, without one: objects of our two kinds, ConfigMaps and Secrets.
 
 The order is the apiserver's: unknown fields, nulls dropped, defaults, types and bounds, then the CEL rules of each part
 that is well-formed, transition rules included. All problems are told at once, each with its path and, for a field that
 nobody knows, the name that was probably meant. The judge is built from the very definitions that a cluster gets.
 """
 
+import base64
 import copy
 import difflib
 import json
@@ -22,7 +23,7 @@ from eagleray_operator.api import crd, names
 from eagleray_operator.cluster.memory import Admit
 from eagleray_operator.cluster.port import ClusterError, Manifest
 
-Path = tuple[str | int, ...]
+FieldPath = tuple[str | int, ...]
 Schema = Mapping[str, Any]
 
 _METADATA = {
@@ -60,7 +61,7 @@ _SCHEMA_TYPES = {
 class Problem:
     """One thing that is wrong with an object."""
 
-    path: Path
+    path: FieldPath
     message: str
 
     def __str__(self) -> str:
@@ -75,7 +76,7 @@ class RefusedError(ClusterError):
         super().__init__(422, "\n".join(map(str, self.problems)))
 
 
-def path_text(path: Path) -> str:
+def path_text(path: FieldPath) -> str:
     """A path as kubectl writes it: `spec.data.features[0]`."""
     text = ""
     for part in path:
@@ -126,7 +127,7 @@ def metadata_problems(metadata: Any) -> list[Problem]:
     return problems
 
 
-def _tag_problems(path: Path, tags: Mapping[str, Any], *, values_are_labels: bool) -> Iterator[Problem]:
+def _tag_problems(path: FieldPath, tags: Mapping[str, Any], *, values_are_labels: bool) -> Iterator[Problem]:
     for key, value in tags.items():
         prefix, _, name = key.rpartition("/")
         if not (len(name) <= 63 and _LABEL_NAME.match(name)) or ("/" in key and not _SUBDOMAIN.match(prefix)):
@@ -169,7 +170,7 @@ class Admission:
             raise RefusedError(problems)
         return manifest
 
-    def _check_rules(self, value: Any, old: Any, schema: Schema, path: Path, broken: list[Path]) -> Iterator[Problem]:
+    def _check_rules(self, value: Any, old: Any, schema: Schema, path: FieldPath, broken: list[FieldPath]) -> Iterator[Problem]:
         """Check the rules of every part below; of parts with a broken field only those of the well-formed parts in them."""
         if value is None:
             return
@@ -206,11 +207,73 @@ class Admission:
         return f"{rule.get('message', expression)} (the rule could not be evaluated: {outcome.value()})"
 
 
+def admit_config_map(manifest: Manifest, _old: Manifest | None = None) -> Manifest:
+    """The judge of ConfigMaps: strings under `data`, base64 under `binaryData`."""
+    problems = metadata_problems(manifest.get("metadata"))
+    problems += _plain_problems(manifest, {"data": dict, "binaryData": dict, "immutable": bool})
+    problems += _key_problems(manifest, "data") + _key_problems(manifest, "binaryData", encoded=True)
+    problems += _size_problems(manifest, ("data", "binaryData"))
+    if problems:
+        raise RefusedError(problems)
+    return manifest
+
+
+def admit_secret(manifest: Manifest, _old: Manifest | None = None) -> Manifest:
+    """The judge of Secrets: base64 under `data`; strings under `stringData` are put there."""
+    problems = metadata_problems(manifest.get("metadata"))
+    problems += _plain_problems(manifest, {"data": dict, "stringData": dict, "type": str, "immutable": bool})
+    problems += _key_problems(manifest, "data", encoded=True) + _key_problems(manifest, "stringData")
+    problems += _size_problems(manifest, ("data", "stringData"))
+    if problems:
+        raise RefusedError(problems)
+    strings = {key: base64.b64encode(value.encode()).decode() for key, value in (manifest.get("stringData") or {}).items()}
+    rest = {key: value for key, value in manifest.items() if key != "stringData"}
+    return {"type": "Opaque", **rest, "data": {**(manifest.get("data") or {}), **strings}}
+
+
+def _plain_problems(manifest: Manifest, fields: Mapping[str, type]) -> list[Problem]:
+    problems = []
+    for key, value in manifest.items():
+        if key in ("apiVersion", "kind", "metadata") or value is None:
+            continue
+        if key not in fields:
+            problems.append(Problem((key,), unknown_field(key, [*fields, "apiVersion", "kind", "metadata"])))
+        elif not isinstance(value, fields[key]):
+            problems.append(Problem((key,), f"must be {_JSON_TYPES[fields[key]]}, not {_show(value)}"))
+    return problems
+
+
+def _key_problems(manifest: Manifest, field: str, *, encoded: bool = False) -> list[Problem]:
+    values = manifest.get(field)
+    problems = []
+    for key, value in (values if isinstance(values, dict) else {}).items():
+        if not re.match(r"[-._a-zA-Z0-9]{1,253}\Z", key) or key in (".", ".."):
+            problems.append(Problem((field, key), "is no key: up to 253 letters, digits, -, _ and ."))
+        if not isinstance(value, str):
+            problems.append(Problem((field, key), f"must be a string, not {_show(value)}: put it in quotes"))
+        elif encoded:
+            try:
+                base64.b64decode(value.replace("\n", ""), validate=True)
+            except ValueError:
+                problems.append(Problem((field, key), "must be base64"))
+    return problems
+
+
+def _size_problems(manifest: Manifest, fields: tuple[str, ...]) -> list[Problem]:
+    values = [value for field in fields if isinstance(manifest.get(field), dict) for value in manifest[field].values()]
+    size = sum(len(value.encode()) for value in values if isinstance(value, str))
+    return [Problem((fields[0],), f"must have at most 1048576 bytes, has {size}")] if size > 1 << 20 else []
+
+
 def judges(schemes: tuple[str, ...] = crd.LOCAL_URI_SCHEMES) -> dict[str, Admit]:
-    """The judges of our two kinds, as MemoryCluster takes them; by default those of local mode, which know file URIs too."""
+    """The judges of what users may apply, as MemoryCluster takes them; by default those of local mode, which know file URIs."""
     return {
-        kind: Admission(_root(definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"], kind))
-        for kind, definition in crd.definitions(schemes).items()
+        "ConfigMap": admit_config_map,
+        "Secret": admit_secret,
+        **{
+            kind: Admission(_root(definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"], kind))
+            for kind, definition in crd.definitions(schemes).items()
+        },
     }
 
 
@@ -237,7 +300,7 @@ def _is_open(schema: Schema) -> bool:
     return "properties" not in schema and not isinstance(schema.get("additionalProperties"), dict)
 
 
-def _unknown(value: Any, schema: Schema, path: Path) -> Iterator[Problem]:
+def _unknown(value: Any, schema: Schema, path: FieldPath) -> Iterator[Problem]:
     if isinstance(value, dict) and not _is_open(schema):
         for key, child in value.items():
             part = _child_schema(schema, key)
@@ -306,7 +369,7 @@ def _show(value: Any) -> str:
 
 
 def _problem(error: ValidationError) -> Problem:
-    path: Path = tuple(error.absolute_path)
+    path: FieldPath = tuple(error.absolute_path)
     value, bound = error.instance, error.validator_value
     match error.validator:
         case "required":
