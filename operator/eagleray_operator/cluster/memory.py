@@ -59,6 +59,11 @@ class MemoryCluster:
         await self._turn(ref.kind)
         return copy.deepcopy(self._objects.get(ref))
 
+    async def list_all(self, kind: str) -> list[Manifest]:
+        """All objects of a kind."""
+        await self._turn(kind)
+        return self.of_kind(kind)
+
     async def apply(self, manifest: Manifest) -> Manifest:
         """Server-side apply as field manager `eagleray`.
 

@@ -82,12 +82,20 @@ class ClusterError(Exception):
         self.message = message
         self.retry_after = retry_after
 
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the cluster will not have the object as it is, however often it is asked."""
+        return 400 <= self.status < 500 and self.status not in (404, 408, 409, 410, 429)
+
 
 class Cluster(Protocol):
     """A cluster; every method raises ClusterError when it is refused."""
 
     async def get(self, ref: Ref) -> Manifest | None:
         """The live object, or None if there is none."""
+
+    async def list_all(self, kind: str) -> list[Manifest]:
+        """All objects of a kind that concern us: our own two kinds whole, of the others those that carry our label."""
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """Server-side apply as field manager `eagleray`, taking over fields that others set; returns the live object."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eagleray_operator.api.reasons import Reason
-from eagleray_operator.cluster.port import Manifest
+from eagleray_operator.cluster.port import Manifest, Ref
 from eagleray_operator.reconcilers.text import quote
 
 IMAGE_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
@@ -34,11 +34,21 @@ def of_ray_cluster(cluster: Manifest | None) -> Cause | None:
     """What keeps KubeRay from making the pods: an admission rule, a quota."""
     for condition in _conditions(cluster):
         if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
-            words = quote(str(condition.get("message", "")))
-            if "exceeded quota" in words or "insufficient quota" in words:
-                return Cause(Reason.QUOTA_EXCEEDED, f"{words}. Free quota or ask for less.")
-            return Cause(Reason.ADMISSION_DENIED, f"{words}. Change what the cluster refuses, or ask its administrator.")
+            return _denied(quote(str(condition.get("message", ""))))
     return None
+
+
+def of_refusal(refused: Mapping[Ref, str]) -> Cause | None:
+    """What the apiserver would not have."""
+    for ref, words in sorted(refused.items()):
+        return _denied(f"{ref.kind} {ref.name}: {quote(words)}")
+    return None
+
+
+def _denied(words: str) -> Cause:
+    if "exceeded quota" in words or "insufficient quota" in words:
+        return Cause(Reason.QUOTA_EXCEEDED, f"{words}. Free quota or ask for less.")
+    return Cause(Reason.ADMISSION_DENIED, f"{words}. Change what the cluster refuses, or ask its administrator.")
 
 
 def head_is_lost(cluster: Manifest | None) -> bool:

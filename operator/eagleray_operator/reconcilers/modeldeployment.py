@@ -230,7 +230,8 @@ def _cause(deployment: ModelDeployment, revision: str, observed: Observed) -> Ca
     if applications.running(ray_service):
         return None
     return (
-        applications.cause(ray_service)
+        causes.of_refusal(observed.refused)
+        or applications.cause(ray_service)
         or causes.of_ray_cluster(_ray_cluster(revision, observed))
         or causes.of_pods(_pods(revision, observed))
     )

@@ -13,8 +13,8 @@ class Observed:
     """What the controller knows of a resource's surroundings at one moment.
 
     `children` are live objects that the resource owns, directly or through KubeRay's objects, by their address. `absent`
-    are references that were looked up and not found. `probes` are answers of revisions by RayService name, `url` is where a deployment
-    answers.
+    are references that were looked up and not found. `probes` are answers of revisions by RayService name, `url` is
+    where a deployment answers. `refused` are the cluster's words about children that it would not have.
     """
 
     children: Mapping[Ref, Manifest] = field(default_factory=dict)
@@ -25,6 +25,7 @@ class Observed:
     probes: Mapping[str, ProbeResult] = field(default_factory=dict)
     reports: tuple[Report, ...] = ()
     url: str | None = None
+    refused: Mapping[Ref, str] = field(default_factory=dict)
 
     def of_kind(self, kind: str) -> list[Manifest]:
         """Live children of that kind, by name."""

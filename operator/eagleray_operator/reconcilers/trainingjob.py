@@ -10,7 +10,7 @@ from eagleray_operator.api.reasons import Reason
 from eagleray_operator.api.trainingjob import Attempt, TrainingJob, TrainingJobStatus
 from eagleray_operator.children import claim, configmap, networkpolicy, rayjob, secret
 from eagleray_operator.cluster.port import Manifest, Ref
-from eagleray_operator.reconcilers import engines, placement, reports, retry
+from eagleray_operator.reconcilers import causes, engines, placement, reports, retry
 from eagleray_operator.reconcilers.attempts import AttemptState, Finding, examine
 from eagleray_operator.reconcilers.causes import Cause
 from eagleray_operator.reconcilers.plan import Deletion, Observed, Plan
@@ -88,6 +88,8 @@ def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime
         status = status.model_copy(update={"start_time": status.start_time or now})
 
     finding = _examine(job, attempt, observed)
+    if observed.refused:
+        finding = Finding(AttemptState.STARTING, causes.of_refusal(observed.refused))
     if finding.state is AttemptState.FAILED and finding.cause is not None:
         return _attempt_failed(job, status, observed, attempt, finding.cause, now)
     if attempt.reason is not None and not retry.may_help(attempt.reason):

@@ -1,0 +1,1 @@
+"""The level-triggered engine: a cache, a work queue, and the carrying out of plans."""

@@ -1,0 +1,97 @@
+"""Carries a plan out, writing only what is not so already."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from eagleray_operator.cluster.port import Cluster, ClusterError, Manifest, Ref
+from eagleray_operator.controller.cache import Cache, owners
+from eagleray_operator.reconcilers.plan import Plan
+
+
+class ConflictError(Exception):
+    """A child's name belongs to somebody else."""
+
+    def __init__(self, ref: Ref, owner: str) -> None:
+        super().__init__(f"{ref.kind} {ref.name} belongs to {owner}")
+        self.ref = ref
+        self.owner = owner
+
+
+class RefusedError(Exception):
+    """The cluster would not have a child as it is."""
+
+    def __init__(self, ref: Ref, error: ClusterError) -> None:
+        super().__init__(error.message)
+        self.ref = ref
+        self.error = error
+
+
+def contains(live: Any, wanted: Any) -> bool:
+    """Whether all that is wanted is in the live value: keys of mappings, lists item by item, the rest by value."""
+    if isinstance(wanted, Mapping):
+        return isinstance(live, Mapping) and all(key in live and contains(live[key], value) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        return (
+            isinstance(live, list)
+            and len(live) == len(wanted)
+            and all(contains(one, other) for one, other in zip(live, wanted, strict=True))
+        )
+    return bool(live == wanted)
+
+
+class Executor:
+    """Writes through the cluster, and takes each answer into the cache so that the next reconcile sees it at once."""
+
+    def __init__(self, cluster: Cluster, cache: Cache) -> None:
+        self._cluster = cluster
+        self._cache = cache
+
+    async def execute(self, resource: Manifest, plan: Plan) -> None:
+        """Carry the plan out in its order.
+
+        Raises ConflictError before anything is written when a child's name is taken, RefusedError when the cluster would
+        not have a child, ClusterError when it does not answer or the resource has changed meanwhile.
+        """
+        uid = resource["metadata"]["uid"]
+        for manifest in plan.apply:
+            await self._check_owner(manifest, uid)
+        for manifest in plan.ensure:
+            await self._attempt(manifest, self._cluster.create(manifest))
+        for manifest in plan.apply:
+            live = self._cache.get(Ref.of(manifest))
+            if live is None or not contains(live, manifest):
+                self._cache.put(await self._attempt(manifest, self._cluster.apply(manifest)))
+        for patch in plan.patch:
+            self._cache.put(await self._cluster.patch(patch.ref, patch.operations))
+        for deletion in plan.delete:
+            await self._cluster.delete(deletion.ref, deletion.uid)
+        await self.write_status(resource, plan)
+
+    async def write_status(self, resource: Manifest, plan: Plan) -> None:
+        """Write the plan's status, if it is another, and then its events."""
+        if plan.status is None or plan.status == resource.get("status"):
+            return
+        self._cache.put(await self._cluster.write_status(resource, plan.status))
+        for event in plan.events:
+            await self._cluster.record(resource, event)
+
+    async def _check_owner(self, manifest: Manifest, uid: str) -> None:
+        ref = Ref.of(manifest)
+        live = self._cache.get(ref)
+        if live is None:
+            live = await self._cluster.get(ref)
+            if live is None:
+                return
+        if uid not in owners(live):
+            others = live["metadata"].get("ownerReferences") or []
+            owner = f"{others[0]['kind']} {others[0]['name']}" if others else "nobody that we know"
+            raise ConflictError(ref, owner)
+        self._cache.put(live)
+
+    async def _attempt(self, manifest: Manifest, call: Any) -> Any:
+        try:
+            return await call
+        except ClusterError as error:
+            if error.is_refusal:
+                raise RefusedError(Ref.of(manifest), error) from error
+            raise

@@ -1,0 +1,68 @@
+"""The reports endpoint: what the runtime tells about its work."""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from eagleray_operator.cluster.port import Cluster, ClusterError
+from eagleray_operator.controller.controller import Controller
+from eagleray_operator.metrics import Metrics
+from eagleray_runtime.contract.names import REPORT_AUDIENCE, REPORTS_PATH
+from eagleray_runtime.contract.reports import REPORT, Report
+
+MAX_REPORT_BYTES = 256 * 1024
+
+Authenticate = Callable[[str, Report], Awaitable[int]]
+"""Judges the bearer token of a report: 200, 401 (not valid), 403 (not of a pod of the resource) or 503 (cannot tell)."""
+
+
+def by_token_review(cluster: Cluster, controller: Controller) -> Authenticate:
+    """Only a live pod whose owner references lead to the resource may speak for it; labels and names count for nothing."""
+
+    async def authenticate(token: str, report: Report) -> int:
+        try:
+            identity = await cluster.review_token(token, REPORT_AUDIENCE)
+        except ClusterError:
+            return 503
+        if identity is None:
+            return 401
+        owners = controller.owner_of_pod(identity.pod_name, identity.pod_uid, identity.namespace)
+        return 200 if report.resource.uid in owners else 403
+
+    return authenticate
+
+
+def app(
+    controller: Controller,
+    authenticate: Authenticate,
+    *,
+    leading: Callable[[], bool] = lambda: True,
+    metrics: Metrics | None = None,
+) -> web.Application:
+    """The endpoint as an aiohttp application; only the leader takes reports, the others answer 503."""
+
+    async def post(request: web.Request) -> web.Response:
+        kind, status = "unknown", 503
+        try:
+            if not leading():
+                return web.Response(status=(status := 503), text="not the leader: try again")
+            try:
+                report = REPORT.validate_json(await request.read())
+            except ValidationError as error:
+                return web.Response(status=(status := 422), text=str(error))
+            kind = report.type
+            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not token:
+                return web.Response(status=(status := 401), text="a bearer token is missing")
+            status = await authenticate(token.strip(), report)
+            if status == 200:
+                status = await controller.submit(report)
+            return web.Response(status=status)
+        finally:
+            if metrics is not None:
+                metrics.report(kind, status)
+
+    application = web.Application(client_max_size=MAX_REPORT_BYTES)
+    application.router.add_post(REPORTS_PATH, post)
+    return application
