@@ -183,6 +183,12 @@ class KubeCluster:
             return None
         return TokenIdentity(pod_name=pod_names[0], pod_uid=pod_uids[0], namespace=parts[2])
 
+    async def _object(
+        self, method: str, path: str, kind: str, body: Any = None, content_type: str = "application/json"
+    ) -> Manifest:
+        manifest: Manifest = await self.request(method, path, kind, body, content_type)
+        return manifest
+
     async def request(self, method: str, path: str, kind: str, body: Any = None, content_type: str = "application/json") -> Any:
         """One request; returns the JSON answer. Raises ClusterError with the apiserver's own words."""
         if self._client is None:
