@@ -8,6 +8,7 @@ docs/reference/metrics.md lists every name.
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from importlib import metadata
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
@@ -37,11 +38,14 @@ class Resources(Protocol):
 class Metrics:
     """Instruments of the controller; one method for each thing that can happen."""
 
-    def __init__(self, registry: CollectorRegistry, version: str = "") -> None:
+    def __init__(self, registry: CollectorRegistry, version: str | None = None) -> None:
+        """`version` is the installed one unless given."""
         self.registry = registry
         self._leading = False
         ProcessCollector(registry=registry)
-        Info("eagleray_build", "Version of the operator.", registry=registry).info({"version": version})
+        Info("eagleray_build", "Version of the operator.", registry=registry).info(
+            {"version": version or metadata.version("eagleray")}
+        )
         self._leader = Gauge("eagleray_leader", "1 on the replica that reconciles, else 0.", registry=registry)
         self._reconciles = Counter(
             "eagleray_reconcile",
