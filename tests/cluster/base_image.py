@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from .buildah import Buildah
+from .buildah import PIP_CACHE, Buildah
 from .commands import run
 from .leftovers import unmount_below
 
@@ -35,7 +35,7 @@ class BaseImage:
         self._say = say
 
     def key(self) -> str:
-        digest = hashlib.sha256(repr((RELEASE, PACKAGES)).encode())
+        digest = hashlib.sha256(repr((RELEASE, PACKAGES, PIP_CACHE)).encode())
         for path in (CERTIFICATES, PIP_CONFIGURATION):
             digest.update(path.read_bytes() if path.exists() else b"-")
         return digest.hexdigest()[:16]
@@ -71,7 +71,7 @@ class BaseImage:
             (root / folder / "partial").mkdir(parents=True)
 
     def _settings(self) -> list[str]:
-        settings = ["--env", "PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"]
+        settings = ["--env", f"PIP_CACHE_DIR={PIP_CACHE}", "--env", "PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"]
         if CERTIFICATES.exists():
             # pip brings certificates of its own and would not look at the system's.
             settings += ["--env", f"PIP_CERT={CERTIFICATES}"]

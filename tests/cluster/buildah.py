@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from .commands import run, succeeds
+from .errors import ClusterError
 from .leftovers import unmount_below
 from .locks import exclusive
+
+#: Where the stand-in for the base image tells pip to keep what it downloads.
+PIP_CACHE = "/var/cache/pip"
 
 
 @dataclass(frozen=True)
@@ -54,16 +60,29 @@ class Buildah:
         """
         pip_cache.mkdir(parents=True, exist_ok=True)
         options = ("--layers", "--isolation=chroot", "--network=host", "--pull-never")
-        mount = f"--volume={pip_cache}:/root/.cache/pip:rw"
+        mount = f"--volume={pip_cache}:{PIP_CACHE}:rw"
         selection = (f"--target={target}", f"--tag={name}", f"--file={dockerfile}")
         with exclusive(self.lock):
             log = self.logs / f"image-{target}.log"
             run(self._command("bud", *options, mount, *selection, context), log=log)
 
-    def push(self, name: str, layout: Path) -> None:
-        """Write an image into a layout folder, uncompressed: compressing costs more than the copy it saves."""
+    def layers(self, name: str) -> list[str]:
+        """Return the digests of an image's layers, uncompressed."""
+        template = "{{range .OCIv1.RootFS.DiffIDs}}{{.}} {{end}}"
+        return run(self._command("inspect", "--type=image", f"--format={template}", name)).split()
+
+    def write_archive(self, name: str, sink: IO[bytes]) -> None:
+        """Write a whole image, layers uncompressed, into a pipe."""
+        command = [str(part) for part in self._command("push", "--quiet", name, f"docker-archive:/dev/stdout:{name}")]
         with exclusive(self.lock):
-            run(self._command("push", "--quiet", "--disable-compression", name, f"oci:{layout}:latest"))
+            result = subprocess.run(command, stdout=sink, stderr=subprocess.PIPE, check=False)
+        if result.returncode != 0:
+            raise ClusterError(f"export of {name}: {result.stderr.decode(errors='replace').strip()[-800:]}")
+
+    def write_layout(self, name: str, layout: Path) -> None:
+        """Write an image into a layout folder, except for the layers that it finds there."""
+        with exclusive(self.lock):
+            run(self._command("push", "--quiet", name, f"oci:{layout}:latest"))
 
     def drop_unnamed(self) -> None:
         """Delete what earlier versions of our images left: layers that no named image uses."""

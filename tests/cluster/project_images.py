@@ -32,19 +32,23 @@ class ProjectImage:
 
 
 OPERATOR = ProjectImage("localhost/eagleray-operator:dev", "operator/Dockerfile", "operator", ("dependencies",))
-NUMPY = ProjectImage("localhost/eagleray-runtime:dev", "runtime/Dockerfile", "numpy", ("dependencies", "numpy-base"))
+NUMPY = ProjectImage("localhost/eagleray-runtime:dev", "runtime/Dockerfile", "numpy", ("dependencies",))
 TORCH = ProjectImage(
     "localhost/eagleray-runtime:dev-torch",
     "runtime/Dockerfile",
     "torch",
-    ("dependencies", "numpy-base", "torch-base"),
-    room=26,
+    ("dependencies", "torch-dependencies"),
+    room=22,
 )
 IMAGES = {"operator": OPERATOR, "numpy": NUMPY, "torch": TORCH}
 #: What a node starts with: torch is several gigabytes and only few tests need it.
 USUAL = ("operator", "numpy")
 
 IGNORED = {"__pycache__"}
+
+#: Our code is one layer. With more of them new, dependencies have changed: then the whole image goes through a pipe
+#: uncompressed, which neither needs room on the disk nor the time to compress it.
+NEW_LAYERS_OF_A_CODE_CHANGE = 1
 
 
 def copied_paths(dockerfile: str) -> list[str]:
@@ -116,11 +120,15 @@ class ImageLoader:
             return False
         key = self.prepare(image)
         self._say(f"importing {image.name}")
+        known = store.blobs()
+        new = [layer for layer in self._buildah.layers(image.name) if layer not in known]
+        if len(new) > NEW_LAYERS_OF_A_CODE_CHANGE:
+            store.load(image.name, key, lambda sink: self._buildah.write_archive(image.name, sink))
+            return True
         layout = self._cache / "layout"
         shutil.rmtree(layout, ignore_errors=True)
-        known = store.blobs()
         prepare_layout(layout, known)
-        self._buildah.push(image.name, layout)
+        self._buildah.write_layout(image.name, layout)
         store.load(image.name, key, lambda sink: write_layout(layout, image.name, known, sink))
         shutil.rmtree(layout)
         return True
