@@ -18,9 +18,7 @@ class TorchNetwork(torch.nn.Module):  # type: ignore[misc]
     def __init__(self, architecture: Architecture, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         widths = [architecture.inputs, *architecture.hidden, architecture.outputs]
-        self.layers = torch.nn.ModuleList(
-            torch.nn.Linear(inputs, outputs, dtype=dtype) for inputs, outputs in pairwise(widths)
-        )
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(inputs, outputs, dtype=dtype) for inputs, outputs in pairwise(widths))
         self._activate = ACTIVATIONS[architecture.activation]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,312 @@
+"""Training in torch on Ray Train: any number of workers, which may change while it runs.
+
+Every step's batch is dealt over the workers there are, and gradients are those of the whole batch, so that the number of
+workers changes how long training takes and not (but for rounding) what comes out.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
+from safetensors.torch import load_file, save_file
+
+from eagleray_runtime.contract.blocks import OptimizerType
+from eagleray_runtime.contract.config import TrainingConfig
+from eagleray_runtime.contract.reports import Choice, HistoryPoint
+from eagleray_runtime.data.dataset import Dataset, Part
+from eagleray_runtime.errors import Diverged, WorkerLost
+from eagleray_runtime.models.initialization import initial_parameters
+from eagleray_runtime.models.torch_network import TorchNetwork, total_loss
+from eagleray_runtime.storage import Store
+from eagleray_runtime.training.history import History
+from eagleray_runtime.training.optimizers import BETA_1, BETA_2, EPSILON
+from eagleray_runtime.training.order import row_order
+from eagleray_runtime.training.outcome import EpochEnd, Outcome
+from eagleray_runtime.training.plan import Plan
+from eagleray_runtime.training.progress import Progress
+
+REPORT_SECONDS, CHECKPOINT_SECONDS = 1.0, 10.0
+RESIZE_SECONDS = 10.0
+"""How often Ray Train looks whether more workers could be had; each change goes back to the last checkpoint."""
+
+MOST_FAILURES = 3
+"""Failures of workers (not preemptions, which cost nothing) before the attempt ends."""
+
+TENSORS, TOLD = "state.safetensors", "state.json"
+
+
+class TellProgress(UserCallback):  # type: ignore[misc]
+    """Reports from the process of Ray Train's controller, which sees every worker's report."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:
+        """Tell the first worker's losses, which are those of all."""
+        told = metrics[0]
+        self._progress.epoch(
+            EpochEnd(
+                epoch=told["epoch"],
+                step=told["step"],
+                training=told["training"],
+                validation=told["validation"],
+                workers=len(metrics),
+                resumed_from=told["resumed_from"],
+                history=[HistoryPoint.model_validate(point) for point in told["history"]],
+            )
+        )
+
+
+def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progress) -> Outcome:
+    """Train to the last epoch on the workers of the configuration, from the last checkpoint if there is one.
+
+    Raises:
+        Diverged: the loss is not finite any more.
+        WorkerLost: workers were lost more often than they are replaced.
+        TrainingFailedError: anything else that ended Ray Train.
+    """
+    if not ray.is_initialized():
+        ray.init(log_to_driver=True)
+    store = Store(config.checkpoints)
+    store.make_folder()
+    workers = config.workers
+    elastic = workers.max > workers.min
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={
+            "plan": plan.model_dump(mode="json"),
+            "parts": ray.put((_arrays(dataset.training), _arrays(dataset.validation))),
+        },
+        # Always gloo: workers that were promised a GPU may find none; they make a group for NCCL themselves.
+        torch_config=TorchConfig(backend="gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=(workers.min, workers.max) if elastic else workers.min,
+            use_gpu=workers.gpus > 0,
+            resources_per_worker={"CPU": workers.cpus} | ({"GPU": workers.gpus} if workers.gpus else {}),
+            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
+        ),
+        run_config=RunConfig(
+            # The same for every attempt: Ray Train goes on from the newest checkpoint of this name.
+            name=config.resource.uid,
+            storage_path=store.path,
+            storage_filesystem=store.arrow(),
+            failure_config=FailureConfig(max_failures=MOST_FAILURES),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            callbacks=[TellProgress(progress)],
+        ),
+    )
+    try:
+        told: dict[str, Any] = trainer.fit().return_value
+    except TrainingFailedError as error:
+        if (lost := _lost(error)) is not None:
+            raise WorkerLost(
+                f"{lost}: this happened more than {MOST_FAILURES} times: look at the workers' logs, "
+                "give them more memory or fewer rows a batch"
+            ) from error
+        raise
+    if told["diverged"]:
+        raise Diverged(
+            f"the loss became {told['training']} in epoch {told['epoch']}: set training.optimizer.learningRate below "
+            f"{plan.learning_rate}, or data.preparation.scaling to Standard if it is None"
+        )
+    chosen = []
+    if workers.gpus and told["device"] == "cpu":
+        chosen.append(Choice(field="training.device", value="cpu", reason="the workers have a GPU resource, but CUDA finds none"))
+    return Outcome(
+        parameters=told["parameters"],
+        history=[HistoryPoint.model_validate(point) for point in told["history"]],
+        steps=told["step"],
+        workers=told["workers"],
+        resumed_from=told["resumed_from"],
+        chosen=chosen,
+    )
+
+
+def _lost(error: TrainingFailedError) -> str | None:
+    """What Ray says of a lost worker; None if the error is one of our own code."""
+    if isinstance(error, PreemptionError):
+        return str(error)
+    if isinstance(error, WorkerGroupError):
+        for failure in error.worker_failures.values():
+            if isinstance(failure, ray.exceptions.RayActorError | ray.exceptions.OutOfMemoryError):
+                return f"a worker was lost: {str(failure).splitlines()[0]}"
+    if isinstance(error, ControllerError) and isinstance(error.controller_failure, ray.exceptions.RayActorError):
+        return f"the controller was lost: {error.controller_failure}"
+    return None
+
+
+def _arrays(part: Part) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    return part.x.astype(np.float32), part.y if part.y.dtype == np.int64 else part.y.astype(np.float32)
+
+
+class Run:
+    """State of one worker: what a checkpoint holds and the next epoch depends on."""
+
+    def __init__(self, plan: Plan, device: torch.device, rank: int, world: int) -> None:
+        self.plan, self.rank, self.world = plan, rank, world
+        self.network = TorchNetwork(plan.architecture)
+        self.network.set_parameters(initial_parameters(plan.architecture, plan.seed))
+        self.network.to(device)
+        self.optimizer = make_optimizer(plan, self.network)
+        self.history = History()
+        self.epoch = 0
+        self.step = 0
+
+    def save(self, folder: Path) -> None:
+        """Write the state as safetensors and JSON."""
+        tensors = {f"parameters.{name}": values for name, values in self.network.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items() if value is not None}
+        save_file({name: values.detach().cpu().contiguous() for name, values in tensors.items()}, folder / TENSORS)
+        told = {"fingerprint": self.plan.fingerprint, "epoch": self.epoch, "step": self.step, "history": self.told_history()}
+        (folder / TOLD).write_text(json.dumps(told), encoding="utf-8")
+
+    def restore(self, folder: Path) -> None:
+        """Go on from a saved state, unless it is one of another plan."""
+        told = json.loads((folder / TOLD).read_text(encoding="utf-8"))
+        if told["fingerprint"] != self.plan.fingerprint or told["epoch"] > self.plan.epochs:
+            return
+        tensors = load_file(folder / TENSORS)
+        self.network.load_state_dict(
+            {name.removeprefix("parameters."): value for name, value in tensors.items() if name.startswith("parameters.")}
+        )
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".", 2)
+                state.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.epoch, self.step = told["epoch"], told["step"]
+        self.history = History(HistoryPoint.model_validate(point) for point in told["history"])
+
+    def told_history(self) -> list[dict[str, Any]]:
+        """The history as JSON values."""
+        return [point.model_dump(mode="json") for point in self.history.points]
+
+
+def make_optimizer(plan: Plan, network: torch.nn.Module) -> torch.optim.Optimizer:
+    """The torch optimiser of a plan."""
+    if plan.optimizer is OptimizerType.ADAM:
+        return torch.optim.Adam(network.parameters(), lr=plan.learning_rate, betas=(BETA_1, BETA_2), eps=EPSILON)
+    return torch.optim.SGD(network.parameters(), lr=plan.learning_rate)
+
+
+def _worker(told: dict[str, Any]) -> dict[str, Any]:
+    """What each worker runs; the first one's answer is the run's."""
+    plan = Plan.model_validate(told["plan"])
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    device = ray.train.torch.get_device()
+    training, validation = (
+        (torch.from_numpy(x.copy()).to(device), torch.from_numpy(y.copy()).to(device)) for x, y in ray.get(told["parts"])
+    )
+    run = Run(plan, device, rank, world)
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            run.restore(Path(folder))
+    resumed_from = run.epoch
+    group = torch.distributed.new_group(backend="nccl") if device.type == "cuda" and world > 1 else None
+    model = ray.train.torch.prepare_model(run.network, parallel_strategy_kwargs={"process_group": group} if group else None)
+    reported_at = saved_at = time.monotonic()
+    loss, valid, diverged = float("nan"), None, False
+    while run.epoch < plan.epochs and not diverged:
+        total = _epoch(run, model, training)
+        held = _held_out(run, validation)
+        now = time.monotonic()
+        wishes = [now - reported_at >= REPORT_SECONDS, now - saved_at >= CHECKPOINT_SECONDS]
+        # One reduction an epoch: both losses, and the first worker's wish to report, which all must share.
+        total, held, report, save = _over_workers(run, [total, held, *(float(wish and rank == 0) for wish in wishes)])
+        loss = total / len(training[1]) * plan.unit
+        valid = held / len(validation[1]) * plan.unit if len(validation[1]) else None
+        diverged = not np.isfinite(loss)
+        if diverged:
+            break
+        run.history.add(HistoryPoint(epoch=run.epoch, training=loss, validation=valid))
+        if report or save or run.epoch == plan.epochs:
+            reported_at = now
+            saved_at = now if save else saved_at
+            metrics = {
+                "epoch": run.epoch,
+                "step": run.step,
+                "training": loss,
+                "validation": valid,
+                "resumed_from": resumed_from,
+                "history": run.told_history() if rank == 0 else [],
+            }
+            _report(run, metrics, save=bool(save))
+    if rank:
+        return {}
+    return {
+        "parameters": {name: values.detach().cpu().numpy() for name, values in run.network.state_dict().items()},
+        "history": run.told_history(),
+        "step": run.step,
+        "epoch": run.epoch,
+        "training": loss,
+        "workers": world,
+        "resumed_from": resumed_from,
+        "device": device.type,
+        "diverged": diverged,
+    }
+
+
+def _batches(run: Run, rows: int, device: torch.device) -> Iterator[tuple[torch.Tensor, int]]:
+    """This worker's share of each step's rows, and how many rows the step has over all workers."""
+    plan = run.plan
+    order = np.arange(rows) if plan.batch_rows >= rows else row_order(plan.seed, run.epoch + 1, rows)
+    numbers = torch.from_numpy(order).to(device)
+    for start in range(0, rows, plan.batch_rows):
+        batch = numbers[start : start + plan.batch_rows]
+        yield batch[run.rank :: run.world], len(batch)
+
+
+def _epoch(run: Run, model: torch.nn.Module, part: tuple[torch.Tensor, torch.Tensor]) -> float:
+    """One pass over the training part; the sum of this worker's losses."""
+    x, y = part
+    total = torch.zeros((), device=x.device)
+    for share, rows in _batches(run, len(y), x.device):
+        run.optimizer.zero_grad()
+        loss = total_loss(run.plan.architecture.head, model(x[share]), y[share])
+        # The workers' gradients are averaged, so a sum over all rows needs their number as a factor.
+        (loss * (run.world / rows)).backward()
+        run.optimizer.step()
+        total += loss.detach()
+        run.step += 1
+    run.epoch += 1
+    return float(total)
+
+
+def _held_out(run: Run, part: tuple[torch.Tensor, torch.Tensor]) -> float:
+    """The sum of the losses of this worker's share of the validation part."""
+    with torch.no_grad():
+        x, y = (values[run.rank :: run.world] for values in part)
+        return float(total_loss(run.plan.architecture.head, run.network(x), y))
+
+
+def _over_workers(run: Run, values: list[float]) -> list[float]:
+    if run.world == 1:
+        return values
+    sums = torch.tensor(values, dtype=torch.float64)
+    torch.distributed.all_reduce(sums)
+    return [float(value) for value in sums]
+
+
+def _report(run: Run, metrics: dict[str, Any], *, save: bool) -> None:
+    if not save or run.rank:
+        ray.train.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        run.save(Path(folder))
+        ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
