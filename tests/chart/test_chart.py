@@ -326,3 +326,9 @@ def test_the_icon_is_a_picture() -> None:
 def test_no_template_names_a_version_of_an_image() -> None:
     for path in sorted(Path(CHART / "templates").rglob("*.yaml")):
         assert not re.search(r"image: [a-z]", path.read_text(encoding="utf-8")), path.name
+
+
+def test_the_notes_say_that_kuberay_is_missing(run: Run) -> None:
+    result = run("install", "eagleray", str(CHART), "--namespace", NAMESPACE, "--dry-run=client")
+    assert result.returncode == 0, result.stderr
+    assert "KubeRay is MISSING" in result.stdout
