@@ -40,6 +40,7 @@ def main(settings_path: Path, *, host: str = "0.0.0.0", probes_port: int = PROBE
 def registry(controller: Controller) -> kopf.OperatorRegistry:
     """Event handlers of every kind that the cache holds; they do nothing but hand the object over."""
     handlers = kopf.OperatorRegistry()
+    kopf.on.login(registry=handlers)(kopf.login_via_client)
 
     async def seen(event: Any, **_: Any) -> None:
         controller.observe(event["type"], _plain(event["object"]))

@@ -91,7 +91,8 @@ class Controller:
 
     async def run(self) -> None:
         """Reconcile until cancelled; everything is listed first, so that no decision rests on a part of the picture."""
-        await self.sweep()
+        while not await self._swept():  # noqa: ASYNC110
+            await asyncio.sleep(1)
         self._primed = True
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._sweep_often())
@@ -145,10 +146,15 @@ class Controller:
     async def _sweep_often(self) -> None:
         while True:
             await asyncio.sleep(self._settings.sweep_seconds)
-            try:
-                await self.sweep()
-            except ClusterError as error:
-                logger.warning("The sweep was not answered (%s); the next one makes up for it.", error.message)
+            await self._swept()
+
+    async def _swept(self) -> bool:
+        try:
+            await self.sweep()
+        except ClusterError as error:
+            logger.warning("A sweep was not answered (%s); the next one makes up for it.", error.message)
+            return False
+        return True
 
     def _wake(self, manifest: Manifest) -> None:
         """Queue the resources that an object concerns: itself, its owner by label, and those that refer to it."""
