@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from eagleray_operator.api import names
 from eagleray_operator.api.conditions import ConditionType
@@ -61,3 +62,19 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} -> {target}"
+
+
+def test_every_manifest_in_the_pages_would_be_accepted() -> None:
+    admission = pytest.importorskip(
+        "eagleray_operator.cluster.admission", reason="cel-expr-python is missing", exc_type=ImportError
+    )
+    judges = admission.judges(("s3", "pvc"))
+    found = 0
+    for page in PAGES:
+        for block in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            for manifest in yaml.safe_load_all(block):
+                if manifest["apiVersion"] == names.API_VERSION:
+                    manifest["metadata"].setdefault("namespace", "default")
+                    judges[manifest["kind"]](manifest)
+                    found += 1
+    assert found >= 3
