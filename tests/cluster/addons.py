@@ -178,6 +178,7 @@ def _provisioner(folder: Path) -> list[Manifest]:
         "name": name,
         "image": PROVISIONER_IMAGE,
         "command": ["/bin/local-path-provisioner", "start", "--config", "/etc/config/config.json"],
+        "args": ["--service-account-name", name],
         "env": [
             {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
             {"name": "CONFIG_MOUNT_PATH", "value": "/etc/config/"},

@@ -102,16 +102,19 @@ def name_service(kubeconfig: Path) -> str:
     Every other name is answered with "does not exist" at once: clients then fail in a moment and not after a timeout.
     """
     return f"""\
-.:53 {{
+{CLUSTER_DOMAIN}:53 in-addr.arpa:53 {{
     bind {NODE_ADDRESS}
     errors
-    ready {NODE_ADDRESS}:8181
     kubernetes {CLUSTER_DOMAIN} in-addr.arpa {{
         kubeconfig {kubeconfig}
         pods insecure
-        fallthrough
         ttl 5
     }}
+}}
+
+.:53 {{
+    bind {NODE_ADDRESS}
+    errors
     template ANY ANY {{
         rcode NXDOMAIN
     }}
