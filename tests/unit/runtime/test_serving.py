@@ -1,0 +1,401 @@
+"""The Open Inference Protocol against the ASGI application itself."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+
+from eagleray_runtime.bundle.reading import read_bundle
+from eagleray_runtime.contract.config import ServingConfig
+from eagleray_runtime.data.dataset import load
+from eagleray_runtime.errors import DigestMismatch
+from eagleray_runtime.models.network import Network
+from eagleray_runtime.reports import Reporter
+from eagleray_runtime.serving import protocol
+from eagleray_runtime.serving.model import load_model
+from eagleray_runtime.serving.protocol import OpenInference
+from eagleray_runtime.storage import Store
+from eagleray_runtime.training import driver
+from eagleray_runtime.training.progress import Progress
+
+PLANE = ["a,b,y", *(f"{a},{b},{2 * a - b + 1}" for a in range(10) for b in range(10))]
+FLOWERS = [
+    "size,colour,y",
+    *(f"{value},{'red' if value % 2 else 'blue'},{'rose' if value > 20 else 'iris'}" for value in range(40)),
+]
+
+
+class Notes:
+    def __init__(self):
+        self.statuses = []
+
+    def answered(self, status, seconds):
+        assert seconds >= 0
+        self.statuses.append(status)
+
+
+class Client:
+    """Sends requests to an application without a server between them."""
+
+    def __init__(self, config, root_path=""):
+        self.config = config
+        self.meter = Notes()
+        self.model = load_model(config)
+        self.app = OpenInference(self.model, self.meter)
+        self.root_path = root_path
+
+    async def __call__(self, method, path, body=b"", headers=(), pieces=1):
+        if not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        size = -(-len(body) // pieces) or 1
+        parts = [body[start : start + size] for start in range(0, len(body), size)] or [b""]
+        messages = [
+            {"type": "http.request", "body": part, "more_body": index < len(parts) - 1} for index, part in enumerate(parts)
+        ]
+        sent = []
+
+        async def receive():
+            return messages.pop(0)
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": method, "path": path, "root_path": self.root_path, "headers": list(headers)}
+        await self.app(scope, receive, send)
+        start, answer = sent
+        self.headers = dict(start["headers"])
+        assert self.headers[b"content-length"] == str(len(answer["body"])).encode()
+        return start["status"], answer["body"]
+
+    async def infer(self, body, **options):
+        status, answer = await self("POST", f"/v2/models/{self.model.name}/infer", body, **options)
+        return status, json.loads(answer)
+
+
+@pytest.fixture
+def served(job):
+    """Train on rows and serve the bundle."""
+
+    def make(rows, family, root_path="", **training):
+        config = job(rows, family=family, training={"epochs": 200, "optimizer": {"learningRate": 0.05}} | training)
+        result = driver.run(config, Progress(config, Reporter(None)))
+        serving = ServingConfig(
+            resource={"kind": "ModelDeployment", "namespace": "team", "name": "m", "uid": "u", "generation": 1},
+            revision="r1",
+            name="m",
+            model=config.output,
+            digest=result.model.digest,
+            engine="NumPy",
+        )
+        return Client(serving, root_path)
+
+    return make
+
+
+@pytest.fixture
+def plane(served):
+    return served(PLANE, "LinearRegression")
+
+
+@pytest.fixture
+def flowers(served):
+    return served(FLOWERS, "LogisticRegression")
+
+
+def tensor(data, shape, name="features", datatype="FP64", **extra):
+    return {"name": name, "shape": shape, "datatype": datatype, "data": data} | extra
+
+
+def column(name, data, datatype="FP64"):
+    return tensor(data, [len(data)], name, datatype)
+
+
+async def test_the_server_says_what_it_is_and_that_it_is_ready(plane):
+    for path, part in {
+        "/v2": {"name": "eagleray", "extensions": ["binary_tensor_data"]},
+        "/v2/health/live": {"live": True},
+        "/v2/health/ready": {"ready": True},
+        "/v2/models/m/ready": {"name": "m", "ready": True},
+        "/v2/models/m/versions/r1/ready": {"name": "m", "ready": True},
+    }.items():
+        status, body = await plane("GET", path)
+        assert status == 200
+        assert json.loads(body).items() >= part.items()
+
+
+async def test_metadata_carries_signature_digest_and_engine(plane):
+    status, body = await plane("GET", "/v2/models/m")
+    metadata = json.loads(body)
+    assert status == 200
+    assert metadata["inputs"] == [{"name": "features", "datatype": "FP64", "shape": [-1, 2]}]
+    assert metadata["outputs"] == [{"name": "prediction", "datatype": "FP64", "shape": [-1]}]
+    assert metadata["versions"] == ["r1"]
+    assert metadata["parameters"] == {
+        "digest": plane.model.metadata["parameters"]["digest"],
+        "engine": "NumPy",
+        "family": "LinearRegression",
+        "revision": "r1",
+        "device": "cpu",
+    }
+    assert metadata["parameters"]["digest"].startswith("sha256:")
+
+
+async def test_metadata_of_text_columns_is_a_tensor_a_column(flowers):
+    metadata = json.loads((await flowers("GET", "/v2/models/m"))[1])
+    assert [(item["name"], item["datatype"], item["shape"]) for item in metadata["inputs"]] == [
+        ("size", "FP64", [-1]),
+        ("colour", "BYTES", [-1]),
+    ]
+    assert [(item["name"], item["datatype"], item["shape"]) for item in metadata["outputs"]] == [
+        ("label", "BYTES", [-1]),
+        ("probabilities", "FP64", [-1, 2]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        [tensor([3, 4, 0, 0], [2, 2])],
+        [tensor([[3, 4], [0, 0]], [2, 2])],
+        [tensor([3, 4, 0, 0], [2, 2], datatype="INT64")],
+        [tensor([3.0, 4.0, 0.0, 0.0], [2, 2], datatype="FP32")],
+        [column("b", [4, 0]), column("a", [3, 0])],
+        [tensor([4, 0], [2, 1], "b"), column("a", [3, 0], "UINT8")],
+    ],
+    ids=["flat", "nested", "whole numbers", "single precision", "by column", "by column in a matrix"],
+)
+async def test_numeric_rows_may_come_as(plane, inputs):
+    status, answer = await plane.infer({"id": "7", "inputs": inputs})
+    assert status == 200
+    assert (answer["model_name"], answer["model_version"], answer["id"]) == ("m", "r1", "7")
+    (output,) = answer["outputs"]
+    assert (output["name"], output["datatype"], output["shape"]) == ("prediction", "FP64", [2])
+    assert output["data"] == pytest.approx([3, 1], abs=0.2)
+
+
+async def test_classes_come_with_their_probabilities(flowers):
+    status, answer = await flowers.infer({"inputs": [column("size", [0, 39]), column("colour", ["red", "blue"], "BYTES")]})
+    label, probabilities = answer["outputs"]
+    assert (status, label["data"]) == (200, ["iris", "rose"])
+    rows = np.array(probabilities["data"]).reshape(probabilities["shape"])
+    assert rows.sum(axis=1) == pytest.approx([1, 1])
+    assert rows.argmax(axis=1).tolist() == [0, 1]
+
+
+async def test_only_the_outputs_that_are_asked_for_are_sent_in_that_order(flowers):
+    body = {"inputs": [column("size", [0]), column("colour", ["red"], "BYTES")]}
+    _, answer = await flowers.infer(body | {"outputs": [{"name": "probabilities"}, {"name": "label"}]})
+    assert [output["name"] for output in answer["outputs"]] == ["probabilities", "label"]
+
+
+async def test_null_is_a_missing_value_and_is_filled_as_in_training(plane):
+    mean = read_bundle(Store(plane.config.model)).manifest.preparation.numeric[0].fill
+    _, answer = await plane.infer({"inputs": [tensor([None, 4, mean, 4], [2, 2])]})
+    missing, filled = answer["outputs"][0]["data"]
+    assert missing == filled
+
+
+async def test_no_rows_give_no_predictions(plane):
+    _, answer = await plane.infer({"inputs": [tensor([], [0, 2])]})
+    assert answer["outputs"][0]["shape"] == [0]
+
+
+async def test_a_body_in_pieces_is_put_together(plane):
+    status, _ = await plane.infer({"inputs": [tensor([3, 4], [1, 2])]}, pieces=5)
+    assert status == 200
+
+
+async def test_a_large_request_is_computed_beside_the_event_loop(plane, monkeypatch):
+    monkeypatch.setattr(protocol, "LONG_WORK", 1)
+    status, answer = await plane.infer({"inputs": [tensor([3, 4], [1, 2])]})
+    assert status == 200
+    assert answer["outputs"][0]["data"] == pytest.approx([3], abs=0.2)
+
+
+async def test_the_bundles_own_example_is_answered(flowers):
+    status, _ = await flowers.infer(flowers.model.example)
+    assert status == 200
+
+
+X = tensor([3, 4], [1, 2])
+REFUSED = {
+    "is not JSON": (b"{", "not JSON"),
+    "is a list": ([], "list of inputs"),
+    "has no inputs": ({}, "list of inputs"),
+    "has an empty list of inputs": ({"inputs": []}, "list of inputs"),
+    "has an input that is no object": ({"inputs": [1]}, "object with a name"),
+    "has an input without data": ({"inputs": [{"name": "features", "shape": [1, 2], "datatype": "FP64"}]}, "data is missing"),
+    "has an unknown datatype": ({"inputs": [X | {"datatype": "FP8"}]}, "datatype FP8"),
+    "has a datatype that is no name": ({"inputs": [X | {"datatype": []}]}, "datatype"),
+    "has no shape": ({"inputs": [X | {"shape": None}]}, "shape must be"),
+    "has a negative size": ({"inputs": [X | {"shape": [-1, 2]}]}, "shape must be"),
+    "has values that do not fill the shape": ({"inputs": [X | {"shape": [2, 2]}]}, "2 values do not fill the shape"),
+    "has another number of columns": ({"inputs": [tensor([1, 2, 3], [1, 3])]}, r"expected \[-1, 2\], the columns a, b"),
+    "has rows without a second dimension": ({"inputs": [tensor([1, 2], [2])]}, "expected"),
+    "has text for numbers": ({"inputs": [tensor(["3", "4"], [1, 2])]}, "must hold numbers"),
+    "has one text among numbers": ({"inputs": [tensor([3, "4"], [1, 2])]}, "must hold numbers"),
+    "has rows of unequal length": ({"inputs": [tensor([[3], [4, 5]], [1, 2])]}, "lists of equal length"),
+    "has BYTES for numbers": ({"inputs": [tensor(["3", "4"], [1, 2], datatype="BYTES")]}, "is BYTES, expected a number"),
+    "lacks a column": ({"inputs": [column("a", [1])]}, "inputs missing: b"),
+    "has an unknown input": ({"inputs": [column("z", [1])]}, "input z is not one of the model"),
+    "has an input twice": ({"inputs": [column("a", [1]), column("a", [1])]}, "given twice"),
+    "has columns of unequal length": ({"inputs": [column("a", [1, 2]), column("b", [1])]}, "1 rows"),
+    "asks for an unknown output": ({"inputs": [X], "outputs": [{"name": "z"}]}, "output z"),
+    "asks for outputs by a word": ({"inputs": [X], "outputs": "prediction"}, "outputs must be a list"),
+    "asks for the classification extension": (
+        {"inputs": [X], "outputs": [{"name": "prediction", "parameters": {"classification": 2}}]},
+        "classification extension",
+    ),
+    "has an id that is no string": ({"id": 7, "inputs": [X]}, "id must be a string"),
+    "has binary data without any": (
+        {"inputs": [{"name": "features", "shape": [1, 2], "datatype": "FP64", "parameters": {"binary_data_size": 16}}]},
+        "binary_data_size 16",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "words"), REFUSED.values(), ids=REFUSED.keys())
+async def test_a_request_is_answered_400_that(plane, body, words):
+    status, answer = await plane.infer(body)
+    assert status == 400
+    assert list(answer) == ["error"]
+    with pytest.raises(AssertionError, match=words):
+        raise AssertionError(answer["error"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status", "words"),
+    [
+        ("GET", "/v2/models/other", {}, 404, "model other is not served here: this is m"),
+        ("POST", "/v2/models/other/infer", {}, 404, "model other"),
+        ("POST", "/v2/models/m/versions/r9/infer", {}, 404, "version r9"),
+        ("GET", "/v3", {}, 404, "not a path"),
+        ("GET", "/v2/models/m/infer", {}, 405, "takes POST"),
+        ("POST", "/v2/models/m", {}, 405, "takes GET"),
+        ("POST", "/v2/models/m/infer", {b"content-type": b"text/plain"}, 415, "content type text/plain"),
+        ("POST", "/v2/models/m/infer", {b"content-encoding": b"gzip"}, 415, "compressed"),
+        ("POST", "/v2/models/m/infer", {b"content-length": b"999999999"}, 413, "larger than"),
+    ],
+)
+async def test_other_mistakes_have_a_status_of_their_own(plane, method, path, headers, status, words):
+    found, body = await plane(method, path, b"{}", headers.items())
+    assert found == status
+    assert words in json.loads(body)["error"]
+
+
+async def test_a_body_that_grows_too_large_is_cut_off(plane, monkeypatch):
+    monkeypatch.setattr(protocol, "LARGEST_BODY", 10)
+    status, _ = await plane.infer({"inputs": [X]}, pieces=10)
+    assert status == 413
+
+
+async def test_the_binary_extension_carries_numbers_both_ways(plane):
+    blob = struct.pack("<4f", 3, 4, 0, 0)
+    head = json.dumps(
+        {
+            "inputs": [{"name": "features", "shape": [2, 2], "datatype": "FP32", "parameters": {"binary_data_size": 16}}],
+            "parameters": {"binary_data_output": True},
+        }
+    ).encode()
+    headers = [(b"inference-header-content-length", str(len(head)).encode()), (b"content-type", b"application/octet-stream")]
+    status, body = await plane("POST", "/v2/models/m/infer", head + blob, headers)
+    length = int(plane.headers[b"inference-header-content-length"])
+    assert status == 200
+    assert json.loads(body[:length])["outputs"][0]["parameters"] == {"binary_data_size": 16}
+    assert struct.unpack("<2d", body[length:]) == pytest.approx([3, 1], abs=0.2)
+
+
+async def test_the_binary_extension_carries_text_both_ways(flowers):
+    blobs = struct.pack("<d", 39.0), struct.pack("<I", 4) + b"blue"
+    head = json.dumps(
+        {
+            "inputs": [
+                {"name": "size", "shape": [1], "datatype": "FP64", "parameters": {"binary_data_size": 8}},
+                {"name": "colour", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": 8}},
+            ],
+            "outputs": [{"name": "label", "parameters": {"binary_data": True}}],
+        }
+    ).encode()
+    headers = [(b"inference-header-content-length", str(len(head)).encode())]
+    _, body = await flowers("POST", "/v2/models/m/infer", head + b"".join(blobs), headers)
+    assert body.endswith(struct.pack("<I", 4) + b"rose")
+
+
+@pytest.mark.parametrize(
+    ("blob", "size", "words"),
+    [
+        (b"\0" * 15, 15, "not a multiple"),
+        (b"\0" * 16, 17, "does not fit"),
+        (b"\0" * 20, 16, "4 bytes after the tensors"),
+        (struct.pack("<2d", 1, float("inf")), 16, "infinity"),
+    ],
+)
+async def test_binary_tensors_that_do_not_fit_are_refused(plane, blob, size, words):
+    head = json.dumps(
+        {"inputs": [{"name": "features", "shape": [1, 2], "datatype": "FP64", "parameters": {"binary_data_size": size}}]}
+    ).encode()
+    headers = [(b"inference-header-content-length", str(len(head)).encode())]
+    status, body = await plane("POST", "/v2/models/m/infer", head + blob, headers)
+    assert status == 400
+    assert words in json.loads(body)["error"]
+
+
+@pytest.mark.parametrize(
+    ("root_path", "path"),
+    [("", "/v2/models/m/infer"), ("/team/m", "/team/m/v2/models/m/infer"), ("/v2/models/m", "/v2/models/m/infer")],
+)
+async def test_the_application_may_be_mounted_below_a_prefix(served, root_path, path):
+    client = served(PLANE, "LinearRegression", root_path)
+    status, _ = await client("POST", path, {"inputs": [X]})
+    assert status == 200
+
+
+async def test_inference_is_counted_by_status_and_nothing_else_is(plane):
+    await plane("GET", "/v2")
+    await plane.infer({"inputs": [X]})
+    await plane.infer({})
+    assert plane.meter.statuses == [200, 400]
+
+
+async def test_lifespan_is_answered(plane):
+    messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+    sent = []
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        sent.append(message["type"])
+
+    await plane.app({"type": "lifespan"}, receive, send)
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+async def test_a_row_is_prepared_alike_in_training_and_in_serving(job, served):
+    client = served(FLOWERS, "MultilayerPerceptron")
+    config = job(FLOWERS, family="MultilayerPerceptron")
+    dataset = load(config)
+    bundle = read_bundle(Store(config.output))
+    network = Network(bundle.manifest.architecture, bundle.parameters)
+    expected = network.forward(dataset.training.x)
+    rows = [line.split(",") for line in FLOWERS[1:]]
+    inputs = [column("size", [float(size) for size, _, _ in rows]), column("colour", [colour for _, colour, _ in rows], "BYTES")]
+    _, answer = await client.infer({"inputs": inputs})
+    probabilities = np.array(answer["outputs"][1]["data"]).reshape(-1, 2)
+    seen = {tuple(row) for row in np.round(np.exp(expected) / np.exp(expected).sum(axis=1, keepdims=True), 12)}
+    assert seen <= {tuple(row) for row in np.round(probabilities, 12)}
+
+
+def test_a_bundle_that_is_not_the_expected_one_is_not_served(plane, job):
+    config = job(PLANE)
+    serving = ServingConfig(
+        resource={"kind": "ModelDeployment", "namespace": "team", "name": "m", "uid": "u", "generation": 1},
+        revision="r1",
+        name="m",
+        model=config.output,
+        digest="sha256:" + "0" * 64,
+        engine="NumPy",
+    )
+    with pytest.raises(DigestMismatch):
+        load_model(serving)

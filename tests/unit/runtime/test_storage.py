@@ -1,0 +1,101 @@
+"""Which URIs are allowed, and what a store's refusal says."""
+
+import socket
+
+import pytest
+
+from eagleray_runtime.contract.config import Location
+from eagleray_runtime.errors import StoreRefused
+from eagleray_runtime.storage import Store
+from eagleray_runtime.storage.store import _s3_options
+from eagleray_runtime.storage.uris import parse
+
+
+@pytest.mark.parametrize(
+    ("uri", "target"),
+    [
+        ("s3://bucket/some/path", ("s3", "bucket/some/path")),
+        ("s3://bucket/rows-*.csv", ("s3", "bucket/rows-*.csv")),
+        ("pvc://claim/path/", ("file", "/claims/claim/path")),
+        ("file:///tmp/x", ("file", "/tmp/x")),
+    ],
+)
+def test_allowed_uris(uri, target):
+    assert parse(uri, {"EAGLERAY_PVC_ROOT": "/claims", "EAGLERAY_ALLOW_FILE_URIS": "1"}) == target
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("file:///etc/passwd", "local mode only"),
+        ("https://host/path", "scheme is not known"),
+        ("/absolute/path", "scheme is not known"),
+        ("s3:///path", "bucket is missing"),
+        ("pvc://", "claim is missing"),
+        ("pvc://claim/../other", "must not hold"),
+        ("s3://bucket/a/../../b", "must not hold"),
+    ],
+)
+def test_refused_uris(uri, words):
+    with pytest.raises(StoreRefused, match=words):
+        parse(uri, {})
+
+
+def test_claims_are_mounted_below_one_folder_by_default():
+    assert parse("pvc://claim/path", {}) == ("file", "/mnt/eagleray/pvc/claim/path")
+
+
+def test_what_is_written_is_read_back_and_replaced_whole(folder, tmp_path):
+    store = Store(folder("a/b"))
+    store.write("x", b"one")
+    store.write("x", b"two")
+    assert store.read("x") == b"two"
+    assert [path.name for path in (tmp_path / "a/b").iterdir()] == ["x"]
+
+
+def test_a_missing_file_says_what_to_check(folder):
+    with pytest.raises(StoreRefused, match=r"cannot read x.*check bucket or claim, path and spelling"):
+        Store(folder("a")).read("x")
+
+
+def test_a_folder_that_is_not_there_is_removed_without_complaint(folder):
+    Store(folder("nothing")).remove_folder()
+
+
+def test_credentials_are_read_from_the_secrets_files(tmp_path):
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "AWS_ACCESS_KEY_ID").write_text("key\n")
+    (secret / "AWS_SECRET_ACCESS_KEY").write_text("hidden")
+    (secret / "AWS_ENDPOINT_URL").write_text("http://127.0.0.1:9")
+    (secret / "..data").mkdir()  # as the kubelet mounts a Secret
+    files = Store(Location(uri="s3://bucket/path", secret_directory=str(secret)))._files
+    assert (files.key, files.secret) == ("key", "hidden")
+    assert files.client_kwargs["endpoint_url"] == "http://127.0.0.1:9"
+
+
+def test_a_store_with_an_address_of_its_own_is_asked_by_path():
+    assert _s3_options({"AWS_ENDPOINT_URL": "http://store"})["config_kwargs"]["s3"] == {"addressing_style": "path"}
+    assert "s3" not in _s3_options({})["config_kwargs"]
+
+
+def test_a_missing_secret_is_told(tmp_path):
+    with pytest.raises(StoreRefused, match="secret's files cannot be read"):
+        Store(Location(uri="s3://bucket/path", secret_directory=str(tmp_path / "none")))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_store_that_cannot_be_reached_is_told_in_its_own_words(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: refused at once
+        port = taken.getsockname()[1]
+        for name, value in {
+            "AWS_ACCESS_KEY_ID": "a",
+            "AWS_SECRET_ACCESS_KEY": "b",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_REGION": "us-east-1",
+        }.items():
+            (tmp_path / name).write_text(value)
+        store = Store(Location(uri="s3://bucket/path", secret_directory=str(tmp_path)))
+        with pytest.raises(StoreRefused, match=r"cannot read x.*127\.0\.0\.1.*check the store's address"):
+            store.read("x")

@@ -1,0 +1,214 @@
+"""The driver with the NumPy engine, from a configuration to a bundle."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eagleray_runtime.bundle.reading import read_bundle
+from eagleray_runtime.contract.config import Location
+from eagleray_runtime.contract.reports import HistoryPoint
+from eagleray_runtime.data import sample
+from eagleray_runtime.data.dataset import load
+from eagleray_runtime.data.splitting import split_rows
+from eagleray_runtime.errors import Diverged
+from eagleray_runtime.reports import Reporter
+from eagleray_runtime.storage import Store
+from eagleray_runtime.training import driver, numpy_engine
+from eagleray_runtime.training.history import History
+from eagleray_runtime.training.plan import decide
+from eagleray_runtime.training.progress import Progress
+
+REFERENCE = {"epochs": 1000, "optimizer": {"type": "GradientDescent", "learningRate": 0.01}}
+PERCEPTRON = {"epochs": 30, "optimizer": {"type": "Adam", "learningRate": 0.01}}
+CIRCLE = [
+    "a,b,y",
+    *(f"{a / 5},{b / 5},{'in' if (a - 5) ** 2 + (b - 5) ** 2 < 12 else 'out'}" for a in range(11) for b in range(11)),
+]
+
+
+def run(config):
+    return driver.run(config, Progress(config, Reporter(None)))
+
+
+def metric(result, name, part):
+    return next(metric.value for metric in result.metrics if (metric.name, metric.part) == (name, part))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("scaling", ["Standard", "MinMax"])
+def test_the_reference_example_agrees_with_least_squares(job, seed, scaling):
+    training = REFERENCE if scaling == "Standard" else REFERENCE | {"epochs": 20_000}
+    config = job(data={"split": {"seed": seed}, "preparation": {"scaling": scaling}}, training=training)
+
+    run(config)
+
+    table = sample.linear_regression(seed)
+    rows = split_rows(100, config.data.split, None).training
+    x, y = table["x"].values[rows], table["y"].values[rows]
+    (slope, intercept), *_ = np.linalg.lstsq(np.stack([x, np.ones_like(x)], axis=1), y)
+    (found,) = read_bundle(Store(config.output)).manifest.coefficients
+    assert found.weights["x"] == pytest.approx(slope, abs=1e-3)
+    assert found.intercept == pytest.approx(intercept, abs=1e-3)
+
+
+def test_a_perceptron_learns_what_a_linear_model_cannot(job):
+    linear = run(job(CIRCLE, family="LogisticRegression", training=PERCEPTRON | {"epochs": 100}))
+    config = job(CIRCLE, family="MultilayerPerceptron", training=PERCEPTRON | {"epochs": 100})
+    config = config.model_copy(update={"output": Location(uri=config.output.uri + "2")})
+    perceptron = run(config)
+    assert metric(linear, "Accuracy", "Training") < 0.8
+    assert metric(perceptron, "Accuracy", "Training") > 0.97
+
+
+def test_regression_metrics_are_in_the_targets_own_unit(job):
+    rows = ["x,y", *(f"{value},{1000 * value}" for value in range(50))]
+    result = run(job(rows, training={"epochs": 1, "optimizer": {"type": "GradientDescent", "learningRate": 1e-9}}))
+    # Nearly untrained, the prediction is the mean, so the error is the deviation.
+    assert metric(result, "RMSE", "Training") == pytest.approx(1000 * np.arange(50).std(), rel=0.1)
+    assert metric(result, "R2", "Training") == pytest.approx(0, abs=1e-6)
+    assert result.progress.history[0].training == pytest.approx(metric(result, "RMSE", "Training") ** 2 / 2)
+
+
+def test_the_same_seed_trains_the_same_model_and_another_seed_another(job):
+    config = job(CIRCLE, family="MultilayerPerceptron", training=PERCEPTRON | {"seed": 1})
+    again = config.model_copy(update={"output": Location(uri=config.output.uri + "-again")})
+    other = again.model_copy(
+        update={"training": again.training.model_copy(update={"seed": 2}), "output": Location(uri=config.output.uri + "-other")}
+    )
+    digest = run(config).model.digest
+    assert run(again).model.digest == digest
+    assert run(other).model.digest != digest
+
+
+class InterruptedRunError(Exception):
+    pass
+
+
+def test_an_interrupted_run_resumes_to_the_same_bundle(job):
+    config = job(CIRCLE, family="MultilayerPerceptron", training=PERCEPTRON)
+    undisturbed = run(config.model_copy(update={"output": Location(uri=config.output.uri + "-whole")}))
+    dataset = load(config)
+    plan, _ = decide(config, dataset)
+    checkpoints = Store(Location(uri=f"{config.checkpoints.uri}/{config.resource.uid}"))
+    ticks = iter(range(0, 10_000, 11))  # eleven seconds an epoch: each one is saved
+
+    def lost_in_epoch_17(end):
+        if end.epoch == 17:
+            raise InterruptedRunError
+
+    with pytest.raises(InterruptedRunError):
+        numpy_engine.train(plan, dataset, checkpoints, lost_in_epoch_17, clock=lambda: float(next(ticks)))
+    resumed = run(config.model_copy(update={"attempt": 2}))
+
+    assert resumed.progress.resumed_from_epoch == 16
+    assert resumed.model.digest == undisturbed.model.digest
+
+
+def test_a_checkpoint_of_another_plan_is_left_alone(job):
+    config = job(CIRCLE, family="MultilayerPerceptron", training=PERCEPTRON)
+    dataset = load(config)
+    plan, _ = decide(config, dataset)
+    saved = numpy_engine.Run(plan).save()
+    assert numpy_engine.Run(plan).restore(saved)
+    assert not numpy_engine.Run(plan.model_copy(update={"fingerprint": "other"})).restore(saved)
+    assert not numpy_engine.Run(plan).restore(b"not a checkpoint")
+
+
+def test_checkpoints_are_removed_when_the_bundle_is_complete(job, tmp_path):
+    config = job(training=REFERENCE)
+    store = Store(Location(uri=f"{config.checkpoints.uri}/{config.resource.uid}"))
+    store.write(numpy_engine.CHECKPOINT, b"of a lost attempt")
+    run(config)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_a_new_attempt_only_reports_a_bundle_that_is_complete(job, monkeypatch):
+    first = run(job(training=REFERENCE))
+    monkeypatch.setattr(driver, "load", lambda config: pytest.fail("the data was read again"))
+    second = run(job(training=REFERENCE, attempt=2))
+    assert second.attempt == 2
+    assert second.model_copy(update={"attempt": 1, "progress": first.progress}) == first
+
+
+def test_a_bundle_of_another_job_is_replaced(job):
+    run(job(training=REFERENCE))
+    config = job(training=REFERENCE)
+    other = config.model_copy(update={"resource": config.resource.model_copy(update={"uid": "uid-2"})})
+    run(other)
+    assert read_bundle(Store(config.output)).manifest.lineage.uid == "uid-2"
+
+
+def test_a_loss_that_is_not_finite_ends_the_attempt(job):
+    config = job(training={"epochs": 500, "optimizer": {"type": "GradientDescent", "learningRate": 100}})
+    with pytest.raises(Diverged, match=r"set training\.optimizer\.learningRate below"):
+        run(config)
+    assert not Store(config.output).exists("bundle.json")
+
+
+def test_what_the_runtime_chose_is_told_with_its_reason(job):
+    chosen = {choice.field: choice for choice in run(job(CIRCLE, family="MultilayerPerceptron")).chosen}
+    assert {field: choice.value for field, choice in chosen.items()} == {
+        "model.task": "Classification",
+        "training.loss.type": "CrossEntropy",
+        "data.split.method": "Stratified",
+        "training.optimizer.type": "Adam",
+        "training.optimizer.learningRate": "0.001",
+        "training.batchSize": "32",
+        "model.initialization.method": "HeNormal",
+    }
+    assert all(choice.reason for choice in chosen.values())
+
+
+def test_history_is_bounded_and_the_same_after_a_restart():
+    whole, resumed = History(), History()
+    for epoch in range(1, 1001):
+        point = HistoryPoint(epoch=epoch, training=1 / epoch)
+        whole.add(point)
+        resumed.add(point)
+        if epoch % 37 == 0:
+            resumed = History(resumed.points)
+        assert len(whole.points) <= 50
+    assert resumed.points == whole.points
+    assert [whole.points[0].epoch, whole.points[-1].epoch] == [1, 1000]
+
+
+@pytest.mark.parametrize(
+    ("change", "last_line"),
+    [
+        (
+            {"data": {"configMapRef": {"name": "a", "key": "a.csv"}, "target": "weight"}},
+            "DataInvalid: data.target: the data has no column",
+        ),
+        ({"output": {"uri": "ftp://host/path"}}, "StoreRefused: ftp://host/path: the scheme is not known"),
+        ({"engine": "Pickle"}, "ContainerFailed: "),
+    ],
+)
+def test_a_failed_attempt_ends_with_its_cause_on_the_last_line(job, tmp_path, change, last_line):
+    config = json.loads(job(CIRCLE, family="LogisticRegression").model_dump_json(by_alias=True)) | change
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    ended = subprocess.run(
+        [sys.executable, "-m", "eagleray_runtime.training"],
+        env={"EAGLERAY_CONFIG": str(path), "EAGLERAY_ALLOW_FILE_URIS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith(last_line)
+
+
+def test_the_numpy_engine_loads_neither_torch_nor_ray(job, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(job(training=REFERENCE).model_dump_json(by_alias=True))
+    code = (
+        "import sys; from eagleray_runtime.training.driver import main; status = main(); "
+        "sys.exit(status or any(name in sys.modules for name in ('torch', 'ray', 'pandas', 's3fs')))"
+    )
+    env = {"EAGLERAY_CONFIG": str(path), "EAGLERAY_ALLOW_FILE_URIS": "1"}
+    ended = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert Path(tmp_path / "model" / "bundle.json").exists()
