@@ -12,10 +12,10 @@ from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
     DataSourceRef,
     DataTransformerConfig,
-    DynamicConfigValue,
     Threshold,
     ThresholdsMode,
     VariableHide,
+    VariableOption,
     VariableRefresh,
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
@@ -32,8 +32,10 @@ PODS = 'namespace=~"$namespace",ray_io_cluster!=""'
 RATE = "$__rate_interval"
 
 
-def _target(expression: str, legend: str = "", *, instant: bool = False, as_table: bool = False) -> prometheus.Dataquery:
-    query = prometheus.Dataquery().expr(expression).legend_format(legend).datasource(SOURCE)
+def _target(
+    expression: str, legend: str = "", *, letter: str = "A", instant: bool = False, as_table: bool = False
+) -> prometheus.Dataquery:
+    query = prometheus.Dataquery().ref_id(letter).expr(expression).legend_format(legend).datasource(SOURCE)
     if instant:
         query = query.instant()
     return query.format(PromQueryFormat.TABLE) if as_table else query
@@ -59,8 +61,8 @@ def _graph(
         panel = panel.min(low)
     if high is not None:
         panel = panel.max(high)
-    for expression, label in queries:
-        panel = panel.with_target(_target(expression, label))
+    for letter, (expression, label) in zip("ABCD", queries, strict=False):
+        panel = panel.with_target(_target(expression, label, letter=letter))
     return panel
 
 
@@ -73,6 +75,7 @@ def _number(title: str, description: str, expression: str, *, unit: str = "short
         .unit(unit)
         .height(4)
         .span(3)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .with_target(_target(expression, instant=True))
     )
     if bad_from is None:
@@ -145,7 +148,6 @@ def _state_table(title: str, description: str, expression: str, hidden: tuple[st
         .height(8)
         .span(8)
         .filterable(True)
-        .override_by_name("Status", [DynamicConfigValue(id_val="custom.width", value=90)])
         .with_target(_target(expression, instant=True, as_table=True))
         .with_transformation(organize)
     )
@@ -337,6 +339,7 @@ def _names_variable(name: str, label: str, query: str) -> dashboard.QueryVariabl
         .multi(True)
         .include_all(True)
         .all_value(".*")
+        .current(VariableOption(selected=True, text="All", value="$__all"))
     )
 
 
@@ -374,7 +377,10 @@ def build() -> dashboard.Dashboard:
 
 def rendered() -> str:
     """The dashboard as Grafana reads it."""
-    return f"{JSONEncoder(sort_keys=True, indent=2).encode(build().build())}\n"
+    board = build().build()
+    for number, panel in enumerate(board.panels or [], start=1):
+        panel.id_val = number
+    return f"{JSONEncoder(sort_keys=True, indent=2).encode(board)}\n"
 
 
 def main() -> None:

@@ -64,7 +64,10 @@ def test_the_dashboard_is_bound_to_no_data_source_and_keeps_its_address() -> Non
     assert dashboard["uid"] == "eagleray-models-and-jobs"
     panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
     assert len({panel["title"] for panel in panels}) == len(panels)
+    numbers = [panel["id"] for panel in dashboard["panels"]]
+    assert len(set(numbers)) == len(numbers)
     for panel in panels:
+        assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
         assert panel["datasource"]["uid"] == "${datasource}"
         assert panel["description"]
         assert panel["targets"], panel["title"]
