@@ -34,11 +34,14 @@ class Cache:
         return {ref for ref in self._objects if ref.kind == kind}
 
     def put(self, manifest: Manifest) -> bool:
-        """Take in a version of an object; False if a newer one is known already."""
+        """Take in a version of an object; False if a newer one is known already.
+
+        The echo of our own write is no news to the cache, but it is to others that look at the object.
+        """
         ref = Ref.of(manifest)
         known = self._objects.get(ref)
         if known is not None:
-            if known["metadata"].get("uid") == manifest["metadata"].get("uid") and _version(manifest) <= _version(known):
+            if known["metadata"].get("uid") == manifest["metadata"].get("uid") and _version(manifest) < _version(known):
                 return False
             self._disown(ref, known)
         self._objects[ref] = manifest

@@ -112,7 +112,10 @@ class Controller:
         newest = attempts[-1]["number"] if attempts else 0
         if report.attempt < newest:
             return 409
-        if newest and report.attempt == newest and attempts[-1].get("endTime"):
+        if report.attempt > newest:
+            # The attempt's own beginning is not in the status yet; a report could not be told to belong to it.
+            return 503
+        if attempts[-1].get("endTime"):
             return 200 if attempts[-1].get("reason") == Reason.COMPLETED else 409
         if isinstance(report, ProgressReport):
             delay = self._inbox.put(ref, report)

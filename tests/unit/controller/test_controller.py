@@ -1,0 +1,256 @@
+"""The engine at work on a cluster in memory; KubeRay is the fake one, since no pods can run here."""
+
+import asyncio
+import copy
+from typing import Any
+
+import pytest
+
+from eagleray_operator.cluster.memory import MemoryCluster
+from eagleray_operator.cluster.port import ClusterError, Ref
+from eagleray_runtime.contract.reports import ResultReport
+from tests.support.fake_kuberay import FakeKubeRay, Running, dump
+from tests.support.makers import condition, deployment_manifest, job_manifest, progress, result
+
+JOB = Ref("TrainingJob", "default", "iris")
+DEPLOYMENT = Ref("ModelDeployment", "default", "iris")
+FOLLOWS = {"model": {"trainingJobRef": {"name": "iris"}}}
+
+
+def of_job(report, store: MemoryCluster):
+    """The report as that job's driver would send it."""
+    uid = next(job["metadata"]["uid"] for job in store.of_kind("TrainingJob"))
+    told = report.model_copy(update={"resource": report.resource.model_copy(update={"uid": uid})})
+    if isinstance(told, ResultReport):
+        return told.model_copy(update={"progress": of_job(told.progress, store)})
+    return told
+
+
+def fresh(manifest: dict[str, Any]) -> dict[str, Any]:
+    """As a user applies it: without what the cluster fills in."""
+    metadata = {key: manifest["metadata"][key] for key in ("name", "namespace")}
+    return {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": metadata, "spec": manifest["spec"]}
+
+
+@pytest.fixture
+def store() -> MemoryCluster:
+    return MemoryCluster()
+
+
+async def test_train_gate_and_serve_in_one_apply(store):
+    FakeKubeRay(store)
+    async with Running(store) as running:
+        await store.put(fresh(job_manifest()))
+        await store.put(fresh(deployment_manifest(**FOLLOWS)))
+        await running.until(JOB, "Progressing", "Starting")
+        await running.until(DEPLOYMENT, "Progressing", "WaitingForJob")
+        assert await running.controller.submit(of_job(progress(), store)) == 202
+        await running.until(JOB, "Succeeded", "Training")
+        assert await running.controller.submit(of_job(result(), store)) == 200
+        await running.until(JOB, "Succeeded", "Completed")
+        served = await running.until(DEPLOYMENT, "Ready", "Serving")
+        trained = await store.get(JOB)
+    assert served["status"]["model"]["digest"] == trained["status"]["model"]["digest"]
+
+
+async def test_in_the_steady_state_nothing_is_written(store):
+    FakeKubeRay(store)
+    async with Running(store) as running:
+        await store.put(fresh(deployment_manifest()))
+        await running.until(DEPLOYMENT, "Ready", "Serving")
+        await running.quiet()
+        before = dump(store), [m["metadata"]["resourceVersion"] for m in store.of_kind("ModelDeployment")]
+        await running.controller.sweep()
+        await running.quiet()
+    assert before == (dump(store), [m["metadata"]["resourceVersion"] for m in store.of_kind("ModelDeployment")])
+
+
+async def test_a_hand_edited_child_is_repaired(store):
+    FakeKubeRay(store)
+    async with Running(store) as running:
+        await store.put(fresh(deployment_manifest()))
+        await running.until(DEPLOYMENT, "Ready", "Serving")
+        service = Ref("Service", "default", "iris")
+        await store.patch(service, [{"op": "replace", "path": "/spec/selector", "value": {"app": "mine"}}])
+        await running.quiet()
+        repaired = await store.get(service)
+    assert repaired["spec"]["selector"]["eagleray.io/model-deployment"] == "iris"
+
+
+async def test_a_deleted_child_comes_back(store):
+    FakeKubeRay(store)
+    async with Running(store) as running:
+        await store.put(fresh(deployment_manifest()))
+        await running.until(DEPLOYMENT, "Ready", "Serving")
+        policy = await store.get(Ref("NetworkPolicy", "default", "iris-serving"))
+        await store.delete(Ref.of(policy), policy["metadata"]["uid"])
+        await running.quiet()
+        assert await store.get(Ref("NetworkPolicy", "default", "iris-serving")) is not None
+
+
+async def test_a_deletion_takes_all_children_along(store):
+    FakeKubeRay(store)
+    async with Running(store) as running:
+        made = await store.put(fresh(deployment_manifest()))
+        await running.until(DEPLOYMENT, "Ready", "Serving")
+        await store.delete(DEPLOYMENT, made["metadata"]["uid"])
+        await running.quiet()
+    assert dump(store) == {}
+
+
+async def test_a_foreign_object_of_a_childs_name_is_left_alone_and_told(store):
+    foreign = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "iris", "namespace": "default"}, "spec": {"ports": []}}
+    await store.put(foreign)
+    async with Running(store) as running:
+        await store.put(fresh(deployment_manifest()))
+        told = await running.until(DEPLOYMENT, "Accepted", "Conflict")
+        untouched = await store.get(Ref("Service", "default", "iris"))
+    assert untouched["spec"] == {"ports": []}
+    assert store.of_kind("RayService") == []
+    assert "Service iris" in condition(told["status"], "Accepted")["message"]
+
+
+async def test_reports_are_answered_by_who_sends_them(store):
+    FakeKubeRay(store)
+    async with Running(store) as running:
+        await store.put(fresh(job_manifest()))
+        await running.until(JOB, "Progressing", "Starting")
+        stranger = progress()
+        assert await running.controller.submit(stranger) == 404
+        assert await running.controller.submit(of_job(result(), store)) == 200
+        assert await running.controller.submit(of_job(result(), store)) == 200
+        await running.until(JOB, "Succeeded", "Completed")
+        assert await running.controller.submit(of_job(progress(attempt=1), store)) == 200
+
+
+async def test_a_report_before_the_first_listing_is_put_off(store):
+    assert await Running(store).controller.submit(progress()) == 503
+
+
+async def test_without_kuberay_the_job_waits_and_goes_on_when_it_arrives():
+    store = MemoryCluster(kinds=["TrainingJob", "ModelDeployment", "Pod", "ConfigMap", "Service", "NetworkPolicy", "Secret"])
+    async with Running(store) as running:
+        await store.put(fresh(job_manifest()))
+        told = await running.until(JOB, "Accepted", "PrerequisiteMissing")
+        assert "Install KubeRay" in condition(told["status"], "Accepted")["message"]
+        assert store.of_kind("ConfigMap") == []
+
+
+class Refusing:
+    """A cluster that will not have RayJobs."""
+
+    def __init__(self, store: MemoryCluster) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def apply(self, manifest):
+        if manifest["kind"] == "RayJob":
+            raise ClusterError(403, "rayjobs is forbidden: exceeded quota: team, requested: count/rayjobs=1")
+        return await self._store.apply(manifest)
+
+
+async def test_a_quota_is_told_in_its_own_words(store):
+    async with Running(store, Refusing(store)) as running:
+        await store.put(fresh(job_manifest()))
+        told = await running.until(JOB, "Progressing", "QuotaExceeded")
+    assert "exceeded quota: team" in condition(told["status"], "Progressing")["message"]
+
+
+WRITES = ("apply", "create", "patch", "write_status", "delete")
+
+
+class Crashing:
+    """A cluster whose operator dies at the nth write, before it or after it."""
+
+    def __init__(self, store: MemoryCluster, at: int | None, after: bool) -> None:
+        self._store = store
+        self._at = at
+        self._after = after
+        self.writes = 0
+        self.died = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+        if name not in WRITES:
+            return method
+
+        async def write(*arguments: Any) -> Any:
+            number, self.writes = self.writes, self.writes + 1
+            dies = self._at is not None and number >= self._at
+            if dies and (not self._after or number > self._at):
+                self.died.set()
+                await asyncio.Event().wait()
+            answer = await method(*arguments)
+            if dies:
+                self.died.set()
+                await asyncio.Event().wait()
+            return answer
+
+        return write
+
+
+async def train_and_serve(store: MemoryCluster, cluster: Crashing) -> None:
+    """The scenario: a job and the deployment that follows it, the deployment then changed."""
+    FakeKubeRay(store)
+    users = asyncio.create_task(_user(store))
+    first = Running(store, cluster)
+    async with first:
+        died = asyncio.create_task(cluster.died.wait())
+        driver = asyncio.create_task(_driver(first))
+        await asyncio.wait({died, users}, return_when=asyncio.FIRST_COMPLETED)
+        died.cancel()
+        driver.cancel()
+    second = Running(store)
+    async with second:
+        driver = asyncio.create_task(_driver(second))
+        await users
+        await second.quiet()
+        driver.cancel()
+
+
+async def _user(store: MemoryCluster) -> None:
+    await store.put(fresh(job_manifest()))
+    await store.put(fresh(deployment_manifest(**FOLLOWS)))
+    await _until(store, DEPLOYMENT, lambda status: condition(status, "Ready")["reason"] == "Serving")
+    live = await store.get(DEPLOYMENT)
+    changed = copy.deepcopy(fresh(live))
+    changed["spec"]["replicas"] = 3
+    await store.put(changed)
+    await _until(store, DEPLOYMENT, lambda status: status["replicas"]["desired"] == 3)
+
+
+async def _driver(running: Running) -> None:
+    """The training process: sends its result until it is accepted."""
+    while True:
+        await asyncio.sleep(0)
+        if running.store.of_kind("RayJob") and await running.controller.submit(of_job(result(), running.store)) == 200:
+            return
+
+
+async def _until(store: MemoryCluster, ref: Ref, holds: Any) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            live = await store.get(ref)
+            status = (live or {}).get("status") or {}
+            if status.get("conditions") and holds(status):
+                return
+            await asyncio.sleep(0)
+
+
+async def reference() -> tuple[dict[Any, Any], int]:
+    store = MemoryCluster()
+    cluster = Crashing(store, None, after=False)
+    await train_and_serve(store, cluster)
+    return dump(store), cluster.writes
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the write", "after the write"])
+async def test_killed_at_any_write_the_next_process_reaches_the_same_end(after):
+    undisturbed, writes = await reference()
+    assert writes > 10
+    for number in range(writes):
+        store = MemoryCluster()
+        await train_and_serve(store, Crashing(store, number, after))
+        assert dump(store) == undisturbed, f"killed {'after' if after else 'before'} write {number}"

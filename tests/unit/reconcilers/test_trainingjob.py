@@ -1,0 +1,306 @@
+"""A TrainingJob from its first sight to its end."""
+
+import pytest
+
+from eagleray_operator.api import names
+from eagleray_operator.cluster.port import Manifest, Ref
+from eagleray_operator.reconcilers.plan import Observed, Plan
+from eagleray_operator.reconcilers.trainingjob import reconcile
+from eagleray_operator.settings import Settings
+from eagleray_runtime.contract.reports import FailureReason, FailureReport
+from tests.support.makers import (
+    DIGEST,
+    KEY,
+    NOW,
+    SETTINGS,
+    condition,
+    identity,
+    job,
+    later,
+    live,
+    observed,
+    pod,
+    progress,
+    ray_cluster,
+    result,
+)
+
+
+def plan_of(resource=None, seen: Observed | None = None, now=NOW, settings: Settings = SETTINGS) -> Plan:
+    return reconcile(resource or job(), seen or observed(), settings, now, KEY)
+
+
+def first_plan(**spec) -> Plan:
+    return plan_of(job(**spec))
+
+
+def running(plan: Plan, **status) -> list[Manifest]:
+    """The children of a first plan as the cluster has them, the RayJob with that status."""
+    return [
+        live(child, status={"rayClusterName": "iris-1-abcde"} | status if child["kind"] == "RayJob" else None)
+        for child in plan.apply
+    ]
+
+
+def reason(plan: Plan, type_: str = "Succeeded") -> tuple[str, str]:
+    entry = condition(plan.status, type_)
+    return entry["status"], entry["reason"]
+
+
+def test_a_new_job_gets_its_policy_and_config_before_its_ray_job():
+    plan = plan_of()
+    assert [child["kind"] for child in plan.apply] == ["NetworkPolicy", "ConfigMap", "RayJob"]
+    assert [child["kind"] for child in plan.ensure] == ["Secret"]
+    assert reason(plan, "Accepted") == ("True", "Accepted")
+    assert reason(plan) == ("Unknown", "Starting")
+
+
+def test_without_any_store_the_model_gets_a_claim_of_its_own():
+    plan = plan_of(settings=Settings())
+    claim = next(child for child in plan.apply if child["kind"] == "PersistentVolumeClaim")
+    assert claim["metadata"]["name"] == "iris-model"
+    assert claim["spec"]["resources"]["requests"]["storage"] == "5Gi"
+
+
+def test_a_second_look_changes_nothing():
+    first = plan_of()
+    resource = job(status=dict(first.status))
+    second = plan_of(resource, observed(*running(first)), now=later(60))
+    assert second.status == first.status
+    assert second.ensure == ()
+    assert second.events == ()
+    assert second.delete == ()
+
+
+def test_progress_is_told_in_percent_epochs_and_workers():
+    first = plan_of()
+    seen = observed(*running(first, jobDeploymentStatus="Running"), reports=(progress(epoch=3),))
+    plan = plan_of(job(status=dict(first.status)), seen)
+    assert plan.status["progress"]["epoch"] == 3
+    assert plan.status["progress"]["percent"] == 15
+    assert reason(plan) == ("Unknown", "Training")
+    assert "Epoch 3 of 20, 1 of 1..1 workers" in condition(plan.status, "Progressing")["message"]
+
+
+def test_an_elastic_job_says_that_it_waits_for_capacity():
+    spec = {"training": {"engine": "Torch"}, "workers": {"min": 1, "max": 3}}
+    first = first_plan(**spec)
+    seen = observed(*running(first, jobDeploymentStatus="Running"), reports=(progress(),))
+    plan = plan_of(job(status=dict(first.status), **spec), seen)
+    assert "1 of 1..3 workers" in condition(plan.status, "Progressing")["message"]
+    assert "more workers join as capacity appears" in condition(plan.status, "Progressing")["message"]
+
+
+def test_a_result_ends_the_job_as_succeeded_and_complete():
+    first = plan_of()
+    seen = observed(*running(first, jobDeploymentStatus="Running"), reports=(result(),))
+    plan = plan_of(job(status=dict(first.status)), seen)
+    assert reason(plan) == ("True", "Completed")
+    assert reason(plan, "Complete") == ("True", "Completed")
+    assert reason(plan, "Failed") == ("False", "Completed")
+    assert plan.status["model"]["digest"] == DIGEST
+    assert plan.status["evaluation"]["metrics"] == [{"name": "Accuracy", "part": "Test", "value": 0.95}]
+    assert plan.status["attempts"][0]["reason"] == "Completed"
+
+
+def test_a_finished_job_stays_as_it_is_whatever_happens_to_its_children():
+    first = plan_of()
+    done = plan_of(job(status=dict(first.status)), observed(*running(first), reports=(result(),)))
+    plan = plan_of(job(status=dict(done.status)), observed(), now=later(3600))
+    assert plan == Plan()
+
+
+def test_a_report_of_an_older_attempt_is_left_out():
+    first = plan_of()
+    status = dict(first.status)
+    status["attempts"] = [{"number": 2, "startTime": "2026-11-24T12:00:00Z"}]
+    plan = plan_of(job(status=status), observed(reports=(result(attempt=1),)))
+    assert "model" not in plan.status
+
+
+FINAL = [
+    (FailureReason.DATA_INVALID, "column species is not in the data"),
+    (FailureReason.STORE_REFUSED, "s3://x: access denied"),
+    (FailureReason.DIVERGED, "the loss is not a number"),
+]
+
+
+@pytest.mark.parametrize(("why", "words"), FINAL, ids=lambda value: str(value)[:20])
+def test_what_another_attempt_cannot_help_fails_at_once_in_its_own_words(why, words):
+    first = plan_of()
+    report = FailureReport(resource=identity(), attempt=1, reason=why, message=words)
+    seen = observed(*running(first, jobDeploymentStatus="Running"), reports=(report,))
+    plan = plan_of(job(status=dict(first.status)), seen)
+    assert reason(plan) == ("False", str(why))
+    assert reason(plan, "Failed") == ("True", str(why))
+    assert words in condition(plan.status, "Succeeded")["message"]
+    assert [deletion.ref.kind for deletion in plan.delete] == ["RayJob"]
+
+
+def failed(**more):
+    return {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "AppFailed", "message": "exit 1"} | more
+
+
+def test_a_failed_attempt_is_followed_by_the_next_after_a_delay():
+    first = plan_of()
+    children = running(first, **failed())
+    ended = plan_of(job(status=dict(first.status)), observed(*children))
+    assert reason(ended) == ("Unknown", "Recovering")
+    assert ended.requeue_after == 5
+    assert ended.apply == ()
+    early = plan_of(job(status=dict(ended.status)), observed(*children), now=later(2))
+    assert early.apply == ()
+    assert early.requeue_after == 3
+    due = plan_of(job(status=dict(ended.status)), observed(*children), now=later(6))
+    assert [child["metadata"]["name"] for child in due.apply if child["kind"] == "RayJob"] == ["iris-2"]
+    assert {deletion.ref.name for deletion in due.delete} == {"iris-1", "iris-1-config"}
+
+
+def test_retries_end_at_the_backoff_limit_and_tell_the_last_cause():
+    spec = {"runPolicy": {"backoffLimit": 1}}
+    status = dict(first_plan(**spec).status)
+    status["attempts"] = [{"number": 1, "reason": "ContainerFailed", "endTime": "2026-11-24T11:00:00Z"}, {"number": 2}]
+    resource = job(status=status, **spec)
+    ray_job = live(next(c for c in plan_of(resource).apply if c["kind"] == "RayJob"), status=failed(message="boom"))
+    plan = plan_of(resource, observed(ray_job))
+    assert reason(plan) == ("False", "BackoffLimitExceeded")
+    assert "boom" in condition(plan.status, "Succeeded")["message"]
+
+
+def test_a_lost_head_ends_the_attempt_and_its_ray_job_goes_with_the_next():
+    first = plan_of()
+    children = running(first, jobDeploymentStatus="Running")
+    lost = [{"type": "HeadPodReady", "status": "False", "reason": "HeadPodNotFound"}]
+    cluster = ray_cluster("iris-1-abcde", children[-1], conditions=lost)
+    ended = plan_of(job(status=dict(first.status)), observed(*children, cluster))
+    assert ended.status["attempts"][0]["reason"] == "HeadLost"
+    due = plan_of(job(status=dict(ended.status)), observed(*children, cluster), now=later(6))
+    assert Ref("RayJob", "default", "iris-1") in {deletion.ref for deletion in due.delete}
+
+
+def test_the_kubelets_own_words_about_an_image_reach_the_condition():
+    first = plan_of()
+    labels = names.labels("TrainingJob", "iris", attempt="1")
+    words = 'failed to resolve image "nowhere/none:1": not found'
+    waiting = {"name": "ray", "image": "nowhere/none:1", "state": {"waiting": {"reason": "ErrImagePull", "message": words}}}
+    head = pod("head", labels, "head", containerStatuses=[waiting])
+    plan = plan_of(job(status=dict(first.status)), observed(*running(first, jobDeploymentStatus="Initializing"), head))
+    assert reason(plan) == ("Unknown", "ImagePullFailed")
+    assert reason(plan, "Progressing") == ("False", "ImagePullFailed")
+    assert words in condition(plan.status, "Progressing")["message"]
+
+
+def test_a_start_deadline_tells_the_cause_that_was_seen_before_the_pods_were_deleted():
+    first = plan_of()
+    labels = names.labels("TrainingJob", "iris", attempt="1")
+    waiting = {"name": "ray", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
+    seen = observed(*running(first, jobDeploymentStatus="Initializing"), pod("head", labels, "head", containerStatuses=[waiting]))
+    held = plan_of(job(status=dict(first.status)), seen)
+    over = {"jobDeploymentStatus": "Failed", "reason": "PreRunningDeadlineExceeded", "message": "passed"}
+    plan = plan_of(job(status=dict(held.status)), observed(*running(first, **over)))
+    assert reason(plan) == ("False", "StartDeadlineExceeded")
+    assert "no such image" in condition(plan.status, "Succeeded")["message"]
+
+
+def test_workers_that_find_no_room_beyond_the_fewest_are_no_failure():
+    spec = {"training": {"engine": "Torch"}, "workers": {"min": 1, "max": 3}}
+    first = first_plan(**spec)
+    labels = names.labels("TrainingJob", "iris", attempt="1")
+    pending = pod("w2", labels, conditions=[{"type": "PodScheduled", "status": "False", "message": "0/1 nodes: gpu"}])
+    seen = observed(*running(first, jobDeploymentStatus="Running"), pending, reports=(progress(),))
+    assert reason(plan_of(job(status=dict(first.status), **spec), seen)) == ("Unknown", "Training")
+
+
+def test_a_suspended_job_that_never_ran_has_no_children():
+    plan = first_plan(suspend=True)
+    assert plan.apply == ()
+    assert reason(plan, "Suspended") == ("True", "SuspendedByUser")
+
+
+def test_suspending_a_running_job_passes_the_wish_on_and_waits_until_the_pods_are_gone():
+    first = plan_of()
+    asked = plan_of(job(status=dict(first.status), suspend=True), observed(*running(first, jobDeploymentStatus="Running")))
+    ray_job = next(child for child in asked.apply if child["kind"] == "RayJob")
+    assert ray_job["spec"]["suspend"] is True
+    assert reason(asked, "Suspended")[0] == "False"
+    gone = plan_of(job(status=dict(first.status), suspend=True), observed(*running(first, jobDeploymentStatus="Suspended")))
+    assert reason(gone, "Suspended") == ("True", "SuspendedByUser")
+
+
+def test_a_deadline_counts_over_all_attempts():
+    spec = {"runPolicy": {"activeDeadlineSeconds": 100}}
+    first = first_plan(**spec)
+    resource = job(status=dict(first.status), **spec)
+    children = running(first, jobDeploymentStatus="Running")
+    assert plan_of(resource, observed(*children), now=later(40)).requeue_after == 60
+    over = plan_of(resource, observed(*children), now=later(100))
+    assert reason(over) == ("False", "DeadlineExceeded")
+    assert [deletion.ref.kind for deletion in over.delete] == ["RayJob"]
+
+
+def test_a_finished_job_with_a_time_to_live_deletes_itself():
+    spec = {"runPolicy": {"ttlSecondsAfterFinished": 30}}
+    first = first_plan(**spec)
+    done = plan_of(job(status=dict(first.status), **spec), observed(reports=(result(),)))
+    resource = job(status=dict(done.status), **spec)
+    assert plan_of(resource, now=later(10)).requeue_after == 20
+    assert [deletion.ref.kind for deletion in plan_of(resource, now=later(30)).delete] == ["TrainingJob"]
+
+
+def test_without_kuberay_nothing_is_made_and_the_condition_says_what_to_install():
+    plan = plan_of(seen=observed(missing_kinds=("RayJob",)))
+    assert plan.apply == () == plan.ensure
+    assert reason(plan, "Accepted") == ("False", "PrerequisiteMissing")
+    assert "Install KubeRay" in condition(plan.status, "Accepted")["message"]
+
+
+def test_a_missing_config_map_is_named_and_waited_for():
+    spec = {"data": {"configMapRef": {"name": "rows", "key": "a.csv"}, "target": "y"}}
+    plan = plan_of(job(**spec), observed(absent=frozenset({Ref("ConfigMap", "default", "rows")})))
+    assert reason(plan, "Accepted") == ("False", "ReferenceNotFound")
+    assert plan.apply == ()
+    assert plan.requeue_after == 10
+
+
+def test_a_child_of_somebody_else_is_a_conflict_and_nothing_is_made():
+    plan = plan_of(seen=observed(conflicts={Ref("RayJob", "default", "iris-1"): "Deployment other"}))
+    assert reason(plan, "Accepted") == ("False", "Conflict")
+    assert plan.apply == ()
+
+
+def test_a_refused_child_is_told_in_the_apiservers_words():
+    plan = plan_of(seen=observed(refused={Ref("RayJob", "default", "iris-1"): "exceeded quota: pods"}))
+    assert reason(plan) == ("Unknown", "QuotaExceeded")
+
+
+def test_numpy_trains_on_the_head_alone_and_torch_on_workers():
+    def cluster(**spec):
+        return first_plan(**spec).apply[-1]["spec"]["rayClusterSpec"]
+
+    alone = cluster()
+    assert "workerGroupSpecs" not in alone
+    assert alone["headGroupSpec"]["rayStartParams"]["num-cpus"] == "1"
+    elastic = cluster(training={"engine": "Torch"}, workers={"min": 1, "max": 3, "gpus": 1})
+    group = elastic["workerGroupSpecs"][0]
+    assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (1, 1, 3)
+    assert elastic["enableInTreeAutoscaling"] is True
+    assert elastic["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    assert group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_a_running_attempt_keeps_its_image_when_the_platforms_changes():
+    first = plan_of()
+    newer = SETTINGS.model_copy(update={"images": SETTINGS.images.model_copy(update={"numpy": "newer"})})
+    plan = plan_of(job(status=dict(first.status)), observed(*running(first)), settings=newer)
+    image = plan.apply[-1]["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["image"]
+    assert image == SETTINGS.images.numpy
+
+
+def test_no_container_of_the_users_code_can_reach_a_token_of_the_kubernetes_api():
+    plan = first_plan(training={"engine": "Torch"}, workers={"max": 2})
+    cluster = plan.apply[-1]["spec"]["rayClusterSpec"]
+    for template in (cluster["headGroupSpec"]["template"], cluster["workerGroupSpecs"][0]["template"]):
+        assert template["spec"]["automountServiceAccountToken"] is False
+        mounts = template["spec"]["containers"][0]["volumeMounts"]
+        assert not any(mount["mountPath"].startswith("/var/run/secrets/kubernetes.io") for mount in mounts)
+    assert cluster["autoscalerOptions"]["volumeMounts"][0]["name"] == "kube-api"
