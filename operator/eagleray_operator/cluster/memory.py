@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from eagleray_operator.api import names
 from eagleray_operator.cluster.port import KINDS, ClusterError, Event, Manifest, Ref, TokenIdentity
 
 Admit = Callable[[Manifest, Manifest | None], Manifest]
@@ -63,6 +64,16 @@ class MemoryCluster:
         """All objects of a kind."""
         await self._turn(kind)
         return self.of_kind(kind)
+
+    async def list_all(self, kind: str) -> list[Manifest]:
+        """All objects of a kind that concern us: our own two kinds whole, of the others those that carry our label."""
+        await self._turn(kind)
+        return [
+            manifest
+            for manifest in self.of_kind(kind)
+            if kind in names.RESOURCE_LABEL
+            or (manifest["metadata"].get("labels") or {}).get(names.LABEL_MANAGED_BY) == names.MANAGED_BY
+        ]
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """Server-side apply as field manager `eagleray`.

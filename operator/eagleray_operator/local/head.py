@@ -1,11 +1,13 @@
 """The child process that holds a private Ray: `python -m eagleray_operator.local.head '<options as JSON>'`.
 
-It prints its addresses as one line of JSON and ends, with all of Ray, when its standard input does: that is when the process
-that started it ends, however that comes about. It must lead a session of its own, since Ray's reaper kills its process group.
+It prints its addresses as one line of JSON and ends, with all of Ray and with the directory of the run, when its standard
+input does: that is when the process that started it ends, however that comes about. It must lead a session of its own, since
+Ray's reaper kills its process group.
 """
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -39,7 +41,7 @@ def main() -> None:
             object_store_memory=options["object_store_bytes"],
             log_to_driver=False,
             configure_logging=False,
-            _temp_dir=options["directory"],
+            _temp_dir=f"{options['directory']}/ray",
         )
         signal.signal(signal.SIGINT, end)
         signal.signal(signal.SIGTERM, end)
@@ -55,6 +57,7 @@ def main() -> None:
         ended.wait()
     finally:
         ray.shutdown()
+        shutil.rmtree(options["directory"], ignore_errors=True)
 
 
 if __name__ == "__main__":
