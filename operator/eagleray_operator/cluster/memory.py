@@ -61,11 +61,6 @@ class MemoryCluster:
         return copy.deepcopy(self._objects.get(ref))
 
     async def list_all(self, kind: str) -> list[Manifest]:
-        """All objects of a kind."""
-        await self._turn(kind)
-        return self.of_kind(kind)
-
-    async def list_all(self, kind: str) -> list[Manifest]:
         """All objects of a kind that concern us: our own two kinds whole, of the others those that carry our label."""
         await self._turn(kind)
         return [
