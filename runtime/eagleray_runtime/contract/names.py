@@ -36,3 +36,6 @@ SERVE_DEPLOYMENT = "Model"
 
 ALLOW_FILE_URIS_ENV = "EAGLERAY_ALLOW_FILE_URIS"
 """`1` allows file:///path URIs: local mode sets it, pods never do."""
+
+SERVE_MIDDLEWARE = "eagleray_runtime.serving.middleware.lean"
+"""Value of `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH` in serving pods: the lean request path."""
