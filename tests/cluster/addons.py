@@ -100,9 +100,7 @@ def kuberay_overlay(config: Path, folder: Path) -> Path:
 
 def manifests(layout: NodeLayout) -> list[Manifest]:
     """Return everything but KubeRay, in an order that can be applied."""
-    namespaces = [
-        _object("v1", "Namespace", name) for name in (KUBERAY_NAMESPACE, STORE_NAMESPACE, PROVISIONER_NAMESPACE)
-    ]
+    namespaces = [_object("v1", "Namespace", name) for name in (KUBERAY_NAMESPACE, STORE_NAMESPACE, PROVISIONER_NAMESPACE)]
     return [*namespaces, *_object_store(layout.run / "s3"), *_provisioner(layout.run / "volumes")]
 
 
@@ -167,9 +165,7 @@ def _provisioner(folder: Path) -> list[Manifest]:
     helper = _object("v1", "Pod", "helper-pod")
     helper["spec"] = {"containers": [{"name": "helper-pod", "image": BUSYBOX_IMAGE}]}
     settings = {
-        "config.json": json.dumps(
-            {"nodePathMap": [{"node": "DEFAULT_PATH_FOR_NON_LISTED_NODES", "paths": [str(folder)]}]}
-        ),
+        "config.json": json.dumps({"nodePathMap": [{"node": "DEFAULT_PATH_FOR_NON_LISTED_NODES", "paths": [str(folder)]}]}),
         "setup": '#!/bin/sh\nset -eu\nmkdir -m 0777 -p "$VOL_DIR"\n',
         "teardown": '#!/bin/sh\nset -eu\nrm -rf "$VOL_DIR"\n',
         "helperPod.yaml": json.dumps(helper),

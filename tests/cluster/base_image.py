@@ -15,6 +15,7 @@ from pathlib import Path
 from .buildah import PIP_CACHE, Buildah
 from .commands import run
 from .leftovers import unmount_below
+from .locks import exclusive
 
 RELEASE = "bookworm"
 PACKAGES = ("ca-certificates", "python3", "python3-venv")
@@ -47,17 +48,22 @@ class BaseImage:
         if self._buildah.exists(marked) and self._buildah.exists(NAME):
             return key
         self._say(f"making a stand-in for {NAME} with debootstrap")
-        root = self._work / "root"
-        unmount_below(self._work)
-        shutil.rmtree(self._work, ignore_errors=True)
-        self._work.mkdir(parents=True)
-        command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", RELEASE, root]
-        run([*command, *mirror(APT_SOURCES)], log=self._logs / "debootstrap.log")
-        self._finish(root)
-        self._buildah.commit_folder(root, (NAME, marked), self._settings())
-        unmount_below(self._work)
-        shutil.rmtree(self._work)
+        with exclusive(self._work.with_name(f".{self._work.name}.lock")) as lock:
+            self._clear()
+            self._work.mkdir(parents=True)
+            root = self._work / "root"
+            command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", RELEASE, str(root)]
+            run([*command, *mirror(APT_SOURCES)], log=self._logs / "debootstrap.log", lock=lock)
+            self._finish(root)
+            self._buildah.commit_folder(root, (NAME, marked), self._settings())
+            self._clear()
         return key
+
+    def _clear(self) -> None:
+        """Delete the work folder; debootstrap mounts the kernel's file systems in it, which must go first."""
+        unmount_below(self._work)
+        if self._work.exists():
+            shutil.rmtree(self._work)
 
     def _finish(self, root: Path) -> None:
         """Do what the public image has and Debian has not, and drop what apt downloaded."""
@@ -71,11 +77,12 @@ class BaseImage:
             (root / folder / "partial").mkdir(parents=True)
 
     def _settings(self) -> list[str]:
-        settings = ["--env", f"PIP_CACHE_DIR={PIP_CACHE}", "--env", "PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"]
+        path = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
+        variables = {"PATH": path, "PIP_CACHE_DIR": PIP_CACHE}
         if CERTIFICATES.exists():
             # pip brings certificates of its own and would not look at the system's.
-            settings += ["--env", f"PIP_CERT={CERTIFICATES}"]
-        return [*settings, "--cmd", "python3"]
+            variables["PIP_CERT"] = str(CERTIFICATES)
+        return [*(f"--env={name}={value}" for name, value in variables.items()), "--cmd=python3"]
 
 
 def mirror(sources: Path) -> list[str]:

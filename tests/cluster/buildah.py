@@ -25,7 +25,14 @@ class Buildah:
     logs: Path
 
     def _command(self, *arguments: str | Path) -> list[str | Path]:
-        storage = ["--root", self.folder / "storage", "--runroot", self.folder / "run", "--storage-driver", "overlay"]
+        storage: list[str | Path] = [
+            "--root",
+            self.folder / "storage",
+            "--runroot",
+            self.folder / "run",
+            "--storage-driver",
+            "overlay",
+        ]
         return ["buildah", *storage, *arguments]
 
     @property
@@ -34,22 +41,22 @@ class Buildah:
 
     def recover(self) -> None:
         """Remove what a build that was killed left behind: its mounts and its working containers."""
-        with exclusive(self.lock):
+        with exclusive(self.lock) as lock:
             unmount_below(self.folder)
             if self.folder.exists() and run(self._command("containers", "--quiet")).strip():
-                run(self._command("rm", "--all"))
+                run(self._command("rm", "--all"), lock=lock)
 
     def exists(self, name: str) -> bool:
         return self.folder.exists() and succeeds(self._command("inspect", "--type=image", "--format={{.FromImageID}}", name))
 
     def commit_folder(self, root: Path, names: Sequence[str], settings: Sequence[str]) -> None:
         """Make an image with one layer, the content of a folder, under several names."""
-        with exclusive(self.lock):
+        with exclusive(self.lock) as lock:
             self.folder.mkdir(parents=True, exist_ok=True)
-            container = run(self._command("from", "scratch")).strip()
-            run(self._command("add", "--quiet", container, root, "/"))
+            container = run(self._command("from", "scratch"), lock=lock).strip()
+            run(self._command("add", "--quiet", container, root, "/"), lock=lock)
             run(self._command("config", *settings, container))
-            run(self._command("commit", "--quiet", "--rm", container, names[0]))
+            run(self._command("commit", "--quiet", "--rm", container, names[0]), lock=lock)
             for name in names[1:]:
                 run(self._command("tag", names[0], name))
 
@@ -62,9 +69,9 @@ class Buildah:
         options = ("--layers", "--isolation=chroot", "--network=host", "--pull-never")
         mount = f"--volume={pip_cache}:{PIP_CACHE}:rw"
         selection = (f"--target={target}", f"--tag={name}", f"--file={dockerfile}")
-        with exclusive(self.lock):
+        with exclusive(self.lock) as lock:
             log = self.logs / f"image-{target}.log"
-            run(self._command("bud", *options, mount, *selection, context), log=log)
+            run(self._command("bud", *options, mount, *selection, context), log=log, lock=lock)
 
     def layers(self, name: str) -> list[str]:
         """Return the digests of an image's layers, uncompressed."""
@@ -74,17 +81,17 @@ class Buildah:
     def write_archive(self, name: str, sink: IO[bytes]) -> None:
         """Write a whole image, layers uncompressed, into a pipe."""
         command = [str(part) for part in self._command("push", "--quiet", name, f"docker-archive:/dev/stdout:{name}")]
-        with exclusive(self.lock):
-            result = subprocess.run(command, stdout=sink, stderr=subprocess.PIPE, check=False)
+        with exclusive(self.lock) as lock:
+            result = subprocess.run(command, stdout=sink, stderr=subprocess.PIPE, pass_fds=(lock,), check=False)
         if result.returncode != 0:
             raise ClusterError(f"export of {name}: {result.stderr.decode(errors='replace').strip()[-800:]}")
 
     def write_layout(self, name: str, layout: Path) -> None:
         """Write an image into a layout folder, except for the layers that it finds there."""
-        with exclusive(self.lock):
-            run(self._command("push", "--quiet", name, f"oci:{layout}:latest"))
+        with exclusive(self.lock) as lock:
+            run(self._command("push", "--quiet", name, f"oci:{layout}:latest"), lock=lock)
 
     def drop_unnamed(self) -> None:
         """Delete what earlier versions of our images left: layers that no named image uses."""
-        with exclusive(self.lock):
-            run(self._command("rmi", "--prune"))
+        with exclusive(self.lock) as lock:
+            run(self._command("rmi", "--prune"), lock=lock)

@@ -18,8 +18,12 @@ def run(
     text: str | None = None,
     log: Path | None = None,
     seconds: float | None = None,
+    lock: int | None = None,
 ) -> str:
-    """Run a program and return what it printed; with `log`, all its output goes to that file instead."""
+    """Run a program and return what it printed; with `log`, all its output goes to that file instead.
+
+    `lock` is the descriptor of a lock that the program must go on holding even if this process is killed.
+    """
     sink: IO[bytes] | int = subprocess.PIPE
     opened = None
     if log is not None:
@@ -35,6 +39,7 @@ def run(
             stdout=sink,
             stderr=subprocess.STDOUT if log else subprocess.PIPE,
             timeout=seconds,
+            pass_fds=() if lock is None else (lock,),
             check=False,
         )
     except FileNotFoundError as error:

@@ -71,7 +71,8 @@ class ImageStore:
             run(self.components.ctr("images", "label", name, f"{KEY_LABEL}="))
         command = self.components.ctr("images", "import", "-")
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as ctr:
-            assert ctr.stdin is not None and ctr.stdout is not None
+            assert ctr.stdin is not None
+            assert ctr.stdout is not None
             try:
                 write(ctr.stdin)
                 ctr.stdin.close()

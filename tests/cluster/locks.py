@@ -10,12 +10,16 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold a lock file, waiting for whoever has it. The descriptor is not inherited, so daemons never keep it."""
+def exclusive(path: Path) -> Iterator[int]:
+    """Hold a lock file, waiting for whoever has it, and yield its descriptor.
+
+    The descriptor is not inherited unless it is handed on. A compiler or image build that gets it keeps the lock when
+    its parent is killed: the next command then waits until that orphan has ended and does not work in its folder.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)

@@ -147,7 +147,7 @@ class Builder:
 
     def _build_one(self, go: str, module: GoModule) -> None:
         target = self.location(module).folder
-        with exclusive(self._cache / f".{module.name}.lock"):
+        with exclusive(self._cache / f".{module.name}.lock") as lock:
             if target.is_dir():
                 return
             self._say(f"building {module.name}: {', '.join(module.programs)}")
@@ -157,7 +157,8 @@ class Builder:
             programs = unfinished / "bin"
             programs.mkdir(parents=True)
             environment = _environment()
-            run(module.build_command(go, programs), folder=module.folder, environment=environment, log=self._log(module))
+            command, log = module.build_command(go, programs), self._log(module)
+            run(command, folder=module.folder, environment=environment, log=log, lock=lock)
             for built, name in module.renamed.items():
                 (programs / built).rename(programs / name)
             absent = [name for name in module.programs if not (programs / name).is_file()]

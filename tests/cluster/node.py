@@ -96,9 +96,10 @@ class Node:
 
     def status(self) -> Status:
         """Look, and change nothing."""
+        machine.require_root()
         daemons = {daemon.name: daemon.alive() for daemon in recorded(self.layout.records, self.layout.logs)}
         if self.namespace.number() is None:
-            return Status({name: False for name in daemons}, False, False, {})
+            return Status(dict.fromkeys(daemons, False), False, False, {})
         ready = self._control_plane().ready()
         return Status(daemons, ready, ready and self._node_ready(), self._deployments() if ready else {})
 
@@ -113,6 +114,7 @@ class Node:
 
     def inside(self, command: Sequence[str]) -> list[str]:
         """Return the command line that runs a command in the node's network namespace."""
+        machine.require_root()
         if self.namespace.number() is None:
             raise ClusterError("the node is not up")
         return [*self.namespace.inside(), *command]
@@ -160,10 +162,7 @@ class Node:
     def advertise_gpus(self, count: int) -> None:
         """Make the node report this many GPUs: scheduling and Ray only count them, so no GPU is needed."""
         resource = "nvidia.com~1gpu"
-        patch = [
-            {"op": "add", "path": f"/status/{part}/{resource}", "value": str(count)}
-            for part in ("capacity", "allocatable")
-        ]
+        patch = [{"op": "add", "path": f"/status/{part}/{resource}", "value": str(count)} for part in ("capacity", "allocatable")]
         self.kubectl("patch", "node", NODE_NAME, "--subresource=status", "--type=json", f"--patch={json.dumps(patch)}")
 
     def log_of(self, name: str) -> Path:
@@ -243,9 +242,7 @@ class Node:
             return next(filter(None, (daemon.why_not_alive() for daemon in daemons)), None)
 
         wait_until(self._node_ready, "node Ready", seconds=120, still_possible=ended)
-        wait_until(
-            lambda: all(self._deployments().values()), "KubeRay, S3 and volumes", seconds=120, still_possible=ended
-        )
+        wait_until(lambda: all(self._deployments().values()), "KubeRay, S3 and volumes", seconds=120, still_possible=ended)
 
     def _node_ready(self) -> bool:
         path = '{.status.conditions[?(@.type=="Ready")].status}'
