@@ -66,7 +66,7 @@ class PrivateRay:
             if set(statuses.values()) == {"RUNNING"}:
                 return
             if "DEPLOY_FAILED" in statuses.values() or time.monotonic() > deadline:
-                raise AssertionError(json.dumps(found, indent=1)[-3000:])
+                raise AssertionError(f"{statuses}\n{json.dumps(found, indent=1)}")
             time.sleep(0.2)
 
 
@@ -86,15 +86,16 @@ def private_ray(cpus: int = 2, environment: dict[str, str] | None = None, python
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         **(environment or {}),
     }
-    child = subprocess.Popen(
-        [python, __file__, str(folder), str(cpus)],
-        env=env,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=(folder / "stderr").open("w"),
-        start_new_session=True,
-        text=True,
-    )
+    with (folder / "stderr").open("w") as stderr:
+        child = subprocess.Popen(
+            [python, __file__, str(folder), str(cpus)],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,
+            text=True,
+        )
     try:
         line = child.stdout.readline()
         if not line:
