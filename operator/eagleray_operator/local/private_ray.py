@@ -6,6 +6,8 @@ Ray process of the machine.
 
 import asyncio
 import contextlib
+import csv
+import io
 import json
 import os
 import secrets
@@ -30,12 +32,20 @@ LEAST_CPUS = 8
 """CPUs that Ray counts at least: they are a count and no reservation, so small models may share a core."""
 
 OBJECT_STORE_BYTES = 256 * 2**20
+REPLICA = "SERVE_REPLICA_"
+_MODEL = f"-{runtime_names.SERVE_DEPLOYMENT}-"
+"""HAProxy calls a replica by Serve's name of it: SERVE_REPLICA_<application>-Model-<number>."""
+
 START_SECONDS = 120.0
 STOP_SECONDS = 6.0
 
 
 class LocalRayError(Exception):
     """The private Ray did not start or does not answer; the text says why."""
+
+
+class RayEndedError(LocalRayError):
+    """The private Ray is gone for good."""
 
 
 @dataclass(frozen=True)
@@ -151,12 +161,34 @@ class PrivateRay:
                 text = await answer.text()
         except (aiohttp.ClientError, TimeoutError) as error:
             if self._process is not None and self._process.returncode is not None:
-                raise LocalRayError(f"Ray ended: {self._last_words()}") from None
+                raise RayEndedError(f"Ray ended: {self._last_words()}") from None
             raise LocalRayError(f"{method} {path}: {error or type(error).__name__}") from None
         try:
             return answer.status, json.loads(text)
         except ValueError:
             return answer.status, text
+
+    async def routed_replicas(self) -> dict[str, int]:
+        """Replicas that HAProxy sends requests to, by application.
+
+        For a second or two after its start an application is answered by a slow stand-in, Serve's Python proxy.
+        """
+        try:
+            # Without our token: this is not Ray.
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
+                session.get(f"http://127.0.0.1:{self._ports[1]}/stats;csv") as answer,
+            ):
+                table = await answer.text()
+        except (aiohttp.ClientError, TimeoutError):
+            return {}
+        found: dict[str, int] = {}
+        for row in csv.DictReader(io.StringIO(table.removeprefix("# "))):
+            server = row.get("svname") or ""
+            if server.startswith(REPLICA) and row.get("status") == "UP" and _MODEL in server:
+                name = server.removeprefix(REPLICA).rpartition(_MODEL)[0]
+                found[name] = found.get(name, 0) + 1
+        return found
 
     async def stop(self) -> None:
         """End it and remove its directory; safe to call at any time and more than once."""

@@ -1,0 +1,111 @@
+"""`eagleray run`: from files to trained and served models on this machine."""
+
+import asyncio
+import importlib.util
+import logging
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.logging import RichHandler
+
+from eagleray_operator.api import names
+from eagleray_operator.api.modeldeployment import ModelDeploymentSpec
+from eagleray_operator.api.trainingjob import TrainingJobSpec
+from eagleray_operator.cluster.admission import judges
+from eagleray_operator.cluster.port import Manifest
+from eagleray_operator.local.display import Display
+from eagleray_operator.local.manifests import Document, ManifestError, admit, read
+from eagleray_operator.local.private_ray import LocalRayError
+from eagleray_operator.local.session import LocalRun, failed
+from eagleray_operator.reconcilers import engines
+from eagleray_runtime.contract.blocks import Engine
+
+INTERRUPTED = 130
+
+
+def load(paths: Sequence[str], namespace: str = "default") -> list[Manifest]:
+    """The objects of the files with their defaults; raises ManifestError with all that is wrong with them."""
+    documents = read(paths, namespace)
+    manifests = admit(documents, judges())
+    problems = [
+        problem for document, manifest in zip(documents, manifests, strict=True) for problem in _lacking(document, manifest)
+    ]
+    if problems:
+        raise ManifestError(problems)
+    return manifests
+
+
+def _lacking(document: Document, manifest: Manifest) -> list[str]:
+    """What this machine lacks for an object."""
+    if manifest["kind"] == names.TRAINING_JOB:
+        engine, _ = engines.for_training(TrainingJobSpec.model_validate(manifest["spec"]))
+    elif manifest["kind"] == names.MODEL_DEPLOYMENT:
+        engine, _ = engines.for_serving(ModelDeploymentSpec.model_validate(manifest["spec"]))
+    else:
+        return []
+    if engine is Engine.TORCH and importlib.util.find_spec("torch") is None:
+        return [
+            f"{document.position(('spec',))}: {document.title}: engine Torch needs torch, which is not installed here: "
+            "pip install 'eagleray[torch]'"
+        ]
+    return []
+
+
+def run(paths: Sequence[str], *, namespace: str = "default", end_when_settled: bool = False, volumes: Path | None = None) -> int:
+    """Run until Ctrl-C, or until all is settled; the exit code is 0 if every job succeeded and every deployment is ready."""
+    display = Display()
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=display.console, show_path=False, markup=False)],
+    )
+    try:
+        manifests = load(paths, namespace)
+    except ManifestError as error:
+        for problem in error.problems:
+            display.console.print(problem, style="red", markup=False)
+        return 1
+    return asyncio.run(_run(manifests, display, end_when_settled, volumes))
+
+
+async def _run(manifests: list[Manifest], display: Display, end_when_settled: bool, volumes: Path | None) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    serves = any(manifest["kind"] == names.MODEL_DEPLOYMENT for manifest in manifests)
+    with display:
+        display.say("Starting a private Ray")
+        try:
+            async with LocalRun(volumes) as session:
+                _note_images(manifests, display)
+                await session.apply(manifests)
+
+                def told() -> bool:
+                    display.show(session.views())
+                    return stop.is_set()
+
+                await session.until(lambda: told() or session.settled())
+                settled = session.settled()
+                if settled and serves and not end_when_settled:
+                    display.say("Ctrl-C ends it.")
+                    await session.until(told)
+                views = session.views()
+                if volumes is None and any((seen.model_uri or "").startswith("pvc://") for seen in views):
+                    display.say("The models go with this run: name spec.output.uri (file:///folder) or --volumes to keep them.")
+                display.say("Stopping")
+        except LocalRayError as error:
+            display.say(str(error), "red")
+            return 1
+    if not settled:
+        return INTERRUPTED
+    return 1 if failed(views) else 0
+
+
+def _note_images(manifests: list[Manifest], display: Display) -> None:
+    for manifest in manifests:
+        image = (manifest.get("spec") or {}).get("runtime", {}).get("image")
+        if image:
+            title = f"{manifest['kind']} {manifest['metadata']['name']}"
+            display.say(f"{title}  runtime.image {image} is left aside: this machine's Python runs it")

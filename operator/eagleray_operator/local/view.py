@@ -1,0 +1,91 @@
+"""What a person wants to know of a resource at a glance."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from eagleray_operator.api import names
+from eagleray_operator.api.conditions import ConditionType
+from eagleray_operator.api.reasons import Reason
+from eagleray_operator.cluster.port import Manifest
+
+
+@dataclass(frozen=True)
+class View:
+    """A resource's state in short.
+
+    `good` means Succeeded or Ready; `final` that it will not change by itself; `failing` that something is wrong that
+    might still mend itself.
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    reason: str
+    message: str
+    good: bool
+    final: bool
+    failing: bool
+    percent: int | None = None
+    seconds_left: int | None = None
+    url: str | None = None
+    model_uri: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Kind and name, with the namespace where it is not the default one."""
+        return f"{self.kind} {self.name}" if self.namespace == "default" else f"{self.kind} {self.namespace}/{self.name}"
+
+
+def _condition(manifest: Manifest, type_: ConditionType) -> dict[str, Any]:
+    for condition in (manifest.get("status") or {}).get("conditions") or []:
+        if condition["type"] == type_:
+            found: dict[str, Any] = condition
+            return found
+    return {"status": "Unknown", "reason": "", "message": ""}
+
+
+def view(manifest: Manifest) -> View:
+    """View of a TrainingJob or ModelDeployment."""
+    return _job(manifest) if manifest["kind"] == names.TRAINING_JOB else _deployment(manifest)
+
+
+def _job(manifest: Manifest) -> View:
+    status = manifest.get("status") or {}
+    succeeded = _condition(manifest, ConditionType.SUCCEEDED)
+    progressing = _condition(manifest, ConditionType.PROGRESSING)
+    ended = succeeded["status"] != "Unknown"
+    suspended = _condition(manifest, ConditionType.SUSPENDED)["status"] == "True"
+    told = succeeded if ended else progressing
+    progress = status.get("progress") or {}
+    return View(
+        kind=manifest["kind"],
+        namespace=manifest["metadata"]["namespace"],
+        name=manifest["metadata"]["name"],
+        reason=told["reason"],
+        message=told.get("message", ""),
+        good=succeeded["status"] == "True",
+        final=ended or suspended,
+        failing=_condition(manifest, ConditionType.ACCEPTED)["status"] == "False",
+        percent=progress.get("percent", 0),
+        seconds_left=progress.get("estimatedRemainingSeconds"),
+        model_uri=(status.get("model") or {}).get("uri"),
+    )
+
+
+def _deployment(manifest: Manifest) -> View:
+    status = manifest.get("status") or {}
+    ready = _condition(manifest, ConditionType.READY)
+    progressing = _condition(manifest, ConditionType.PROGRESSING)
+    good = ready["status"] == "True"
+    rolled_out = progressing["reason"] in (Reason.ROLLED_OUT, Reason.DRAINING)
+    return View(
+        kind=manifest["kind"],
+        namespace=manifest["metadata"]["namespace"],
+        name=manifest["metadata"]["name"],
+        reason=ready["reason"],
+        message=ready.get("message", ""),
+        good=good,
+        final=(good and rolled_out) or ready["reason"] == Reason.SWITCHED_OFF,
+        failing=progressing["status"] == "False" and not (good and rolled_out),
+        url=status.get("url") if good else None,
+    )
