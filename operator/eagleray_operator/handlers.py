@@ -95,9 +95,7 @@ class _Process:
         """Run until a signal (0) or until the lease is lost or a part has ended (1)."""
         await self._cluster.connect()
         self._metrics.expose(self._controller.cache)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+        self._take_signals()
         servers = [await self._serve(self._probes(), self._ports[0]), await self._serve(self._reports(), self._ports[1])]
         # Kopf ends every task that was started after it in its loop: ours come first.
         lead = asyncio.create_task(self._lead())
@@ -114,7 +112,7 @@ class _Process:
         done, _ = await asyncio.wait({lead, stopped, watch}, return_when=asyncio.FIRST_COMPLETED)
         clean = stopped in done
         for task in done - {stopped}:
-            if task.exception() is not None:
+            if not task.cancelled() and task.exception() is not None:
                 clean = False
                 logger.error("A part of the operator has ended.", exc_info=task.exception())
         if lead in done and not clean:
@@ -132,8 +130,14 @@ class _Process:
         await self._cluster.close()
         return 0 if clean else 1
 
+    def _take_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+
     async def _lead(self) -> None:
         await self._kopf_ready.wait()
+        # Kopf has set handlers of its own, which would cancel our tasks before the lease is given back.
+        self._take_signals()
         await self._lease.acquire()
         self._metrics.leader(True)
         work = asyncio.create_task(self._controller.run())

@@ -190,10 +190,13 @@ class Controller:
                 self._queue.succeeded(key)
             except ClusterError as error:
                 # A 409 only says that the cache is behind; the watch brings what we have not seen.
+                result = "conflict" if error.status == 409 else "error"
                 delay = self._queue.retry(key, error.retry_after or 0.0)
                 level = logging.INFO if error.status == 409 else logging.WARNING
                 logger.log(level, "%s %s/%s: %s (%s); again in %.1f s", *key, error.message, error.status, delay)
             except (ConflictError, RefusedError) as error:
+                # The user's to mend, and told in the status: no error of ours.
+                result = "success"
                 delay = self._queue.retry(key)
                 logger.info("%s %s/%s: %s; again in %.1f s", *key, error, delay)
             except Exception:
@@ -249,7 +252,9 @@ class Controller:
             return
         kind = manifest["kind"]
         summary = ConditionType.SUCCEEDED if kind == names.TRAINING_JOB else ConditionType.READY
-        if _is_true(plan.status, summary) and not _is_true(manifest.get("status") or {}, summary):
+        before = manifest.get("status") or {}
+        # Only the first time counts: Ready is Unknown until then, and False when it is lost.
+        if _is_true(plan.status, summary) and _status(before, summary) in (None, "Unknown"):
             created = datetime.fromisoformat(manifest["metadata"]["creationTimestamp"])
             self._metrics.became_ready(kind, (self._clock() - created).total_seconds())
 
@@ -264,5 +269,9 @@ class Controller:
         return {resource["metadata"]["uid"] for resource in resources}
 
 
+def _status(status: Any, type_: ConditionType) -> str | None:
+    return next((entry["status"] for entry in status.get("conditions") or [] if entry["type"] == type_), None)
+
+
 def _is_true(status: Any, type_: ConditionType) -> bool:
-    return any(condition["type"] == type_ and condition["status"] == "True" for condition in status.get("conditions") or [])
+    return _status(status, type_) == "True"

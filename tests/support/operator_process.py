@@ -1,0 +1,127 @@
+"""The operator as a process of its own, against whatever apiserver a kubeconfig names.
+
+Run as a script it is that process: with `EAGLERAY_TEST_DIE_AT=<n>:<before|after>` it kills itself (SIGKILL, nothing is
+cleaned up) at its nth write to the apiserver, leases not counted.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[2]
+DIE_AT = "EAGLERAY_TEST_DIE_AT"
+WRITES = ("POST", "PUT", "PATCH", "DELETE")
+
+
+class OperatorProcess:
+    """Starts and ends the operator; ports are free ones of this machine."""
+
+    def __init__(self, folder: Path, kubeconfig: Path, settings: str, before_start: Callable[[], object] = lambda: None) -> None:
+        self._before_start = before_start
+        self._folder = folder
+        self._kubeconfig = kubeconfig
+        self.settings = folder / "settings.json"
+        self.settings.write_text(settings)
+        self.log = folder / "operator.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ports = (0, 0)
+
+    def start(self, die_at: tuple[int, str] | None = None) -> None:
+        self._before_start()
+        self._ports = free_ports()
+        environment = {**os.environ, "KUBECONFIG": str(self._kubeconfig), "PYTHONPATH": str(REPOSITORY)}
+        if die_at is not None:
+            environment[DIE_AT] = f"{die_at[0]}:{die_at[1]}"
+        command = [sys.executable, "-m", "tests.support.operator_process", str(self.settings), *map(str, self._ports)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=log, stderr=log)
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        assert self._process is not None
+        return self._process
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """Ask it to end, as the kubelet does."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(timeout=30)
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[0]}/metrics", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    def until_leading(self, seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            try:
+                if "eagleray_leader 1.0" in self.metrics():
+                    return
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                pass
+            time.sleep(0.1)
+        raise AssertionError(f"does not lead after {seconds} s: {self.log.read_text()[-3000:]}")
+
+    def writes(self) -> dict[str, int]:
+        """Writes so far by verb and kind, leases left out."""
+        found: dict[str, int] = {}
+        for line in self.metrics().splitlines():
+            if line.startswith("eagleray_api_requests_total{"):
+                labels = dict(part.split("=", 1) for part in line[line.index("{") + 1 : line.index("}")].split(","))
+                verb, kind = labels["verb"].strip('"'), labels["kind"].strip('"')
+                if verb in WRITES and kind not in ("Lease", "TokenReview"):
+                    key = f"{verb} {kind}"
+                    found[key] = found.get(key, 0) + int(float(line.rsplit(" ", 1)[1]))
+        return found
+
+
+def free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], two.getsockname()[1]
+
+
+def _die_at_a_write(number: int, when: str) -> None:
+    from eagleray_operator.cluster.kube import KubeCluster
+
+    request = KubeCluster.request
+    seen = 0
+
+    async def counted(self: KubeCluster, method: str, path: str, kind: str, *rest: Any) -> Any:
+        nonlocal seen
+        counts = method in WRITES and kind not in ("Lease", "TokenReview")
+        mine = seen == number
+        if counts:
+            seen += 1
+            if mine and when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            return await request(self, method, path, kind, *rest)
+        finally:
+            if counts and mine:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    KubeCluster.request = counted  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    from eagleray_operator.handlers import main
+
+    if wish := os.environ.get(DIE_AT):
+        at, _, moment = wish.partition(":")
+        _die_at_a_write(int(at), moment)
+    raise SystemExit(main(Path(sys.argv[1]), host="127.0.0.1", probes_port=int(sys.argv[2]), reports_port=int(sys.argv[3])))
