@@ -110,7 +110,8 @@ class Node:
         path = f"{self.programs}:{os.environ.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}"
         proxies = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
         kept = {name: value for name, value in os.environ.items() if name.lower() not in proxies}
-        return kept | {"KUBECONFIG": str(self.kubeconfig), "PATH": path}
+        runtime = {"CONTAINERD_ADDRESS": str(self._components.containerd_socket), "CONTAINERD_NAMESPACE": "k8s.io"}
+        return kept | runtime | {"KUBECONFIG": str(self.kubeconfig), "PATH": path}
 
     def inside(self, command: Sequence[str]) -> list[str]:
         """Return the command line that runs a command in the node's network namespace."""
