@@ -84,8 +84,8 @@ class _Process:
         self._ports = (probes_port, reports_port)
         self._metrics = Metrics(CollectorRegistry())
         self._cluster = KubeCluster(self._metrics)
-        identity = f"{os.environ.get('POD_NAME', os.uname().nodename)}-{os.getpid()}"
-        self._lease = Lease(self._cluster, settings.namespace, LEASE_NAME, identity)
+        self._identity: Any = f"{os.environ.get('POD_NAME', os.uname().nodename)}-{os.getpid()}"
+        self._lease = Lease(self._cluster, settings.namespace, LEASE_NAME, self._identity)
         key = Path(settings.key_path).read_bytes().strip()
         self._controller = Controller(self._cluster, ServiceAddresses(), settings, key=key, metrics=self._metrics)
         self._kopf_ready = asyncio.Event()
@@ -105,6 +105,8 @@ class _Process:
                 registry=registry(self._controller),
                 settings=kopf_settings(),
                 clusterwide=True,
+                # Kopf would look the user's name up, and a pod's user need not have one.
+                identity=self._identity,
                 ready_flag=self._kopf_ready,
                 stop_flag=self._stop,
             )
