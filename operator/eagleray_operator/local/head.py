@@ -5,6 +5,7 @@ input does: that is when the process that started it ends, however that comes ab
 Ray's reaper kills its process group.
 """
 
+import functools
 import json
 import os
 import shutil
@@ -30,7 +31,10 @@ def main() -> None:
 
     threading.Thread(target=watch_starter, daemon=True).start()
     import ray
+    from ray._private import parameter
 
+    # ray.init cannot be told the port of its agent, a fixed one: beside another Ray of this machine no job would start.
+    parameter.RayParams = functools.partial(parameter.RayParams, dashboard_agent_listen_port=0)
     try:
         context = ray.init(
             address="local",

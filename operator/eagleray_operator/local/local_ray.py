@@ -100,6 +100,7 @@ class LocalRay:
         self._hopeless_since: dict[str, float] = {}
         self._mounted: dict[str, Mounted] = {}
         self._sent: str | None = None
+        self._warming: asyncio.Task[tuple[int, Any]] | None = None
         self._refusal: str | None = None
         cluster.watch(self._seen)
 
@@ -109,11 +110,15 @@ class LocalRay:
 
     async def run(self) -> None:
         """Work until cancelled; raises RayEndedError when Ray is gone."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), BUSY_SECONDS if self._busy else CALM_SECONDS)
-            self._changed.clear()
-            await self.step()
+        try:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), BUSY_SECONDS if self._busy else CALM_SECONDS)
+                self._changed.clear()
+                await self.step()
+        finally:
+            if self._warming is not None:
+                self._warming.cancel()
 
     async def step(self) -> None:
         """Look at everything once."""
@@ -282,8 +287,16 @@ class LocalRay:
             if "status" not in service:
                 self._busy = True
                 await self._make_cluster(service, service["spec"]["rayClusterConfig"])
-        if not self._ray.started or (not services and self._sent is None):
+        if not self._ray.started:
             return
+        if not services and self._sent is None:
+            if self._warming is None and self._cluster.of_kind(names.MODEL_DEPLOYMENT):
+                # Serve takes seconds to start; it may do so while the jobs still train.
+                self._warming = asyncio.create_task(self._ray.call("PUT", "/api/serve/applications/", self._document([])))
+            return
+        if self._warming is not None:
+            await self._warming
+            self._warming = None
         entries = {}
         waiting: dict[str, Manifest] = {}
         cpus = gpus = 0.0
@@ -333,12 +346,7 @@ class LocalRay:
 
     async def _send(self, entries: Mapping[str, dict[str, Any]]) -> None:
         """Give Serve the whole list of applications, if it is another than the one that it has."""
-        document = {
-            "proxy_location": "HeadOnly",
-            "http_options": {"host": "127.0.0.1", "port": self._ray.serve_port},
-            "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
-            "applications": sorted(entries.values(), key=lambda entry: str(entry["name"])),
-        }
+        document = self._document(sorted(entries.values(), key=lambda entry: str(entry["name"])))
         text = json.dumps(document, sort_keys=True)
         if text == self._sent:
             return
@@ -348,6 +356,14 @@ class LocalRay:
             raise LocalRayError(f"Serve did not take its applications: {str(answer)[-500:]}")
         self._refusal = str(answer) if status >= 400 else None
         self._sent = text
+
+    def _document(self, applications: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "proxy_location": "HeadOnly",
+            "http_options": {"host": "127.0.0.1", "port": self._ray.serve_port},
+            "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
+            "applications": applications,
+        }
 
     async def _follow_services(
         self, services: list[Manifest], entries: Mapping[str, dict[str, Any]], waiting: Mapping[str, Manifest]
