@@ -42,7 +42,7 @@ class Settings(Block):
     model_store: ModelStore | None = None
     worker_memory: str = Field("2Gi", description="Memory of a worker or replica that names none.")
     head_cpus: float = 0.2
-    head_memory: str = "1536Mi"
+    head_memory: str = "2Gi"
     reports_url: str | None = Field(None, description="Where the pods send their reports.")
     network: NetworkSettings = Field(default_factory=NetworkSettings)
     start_deadline_seconds: int = Field(1800, description="Seconds that the pods of an attempt may take to start.")
