@@ -389,19 +389,25 @@ class LocalRay:
         target = model.get("target_num_replicas")
         number = target if target is not None else (_replicas(entry) if entry else 1)
         await self._follow_replicas(service, cluster, number)
-        group = service["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
+        spec = service["spec"]["rayClusterConfig"]
+        group = spec["workerGroupSpecs"][0]
+        await self._show_pods(service, cluster, "head", spec["headGroupSpec"], 1, 1)
         await self._show_pods(service, cluster, "worker", group, number, ready, problem)
+        serving = min(ready, routed)
+        state = found.get("status", "DEPLOY_FAILED")
+        if state == "RUNNING" and not serving:
+            # Requests still go to Serve's slow stand-in.
+            state = "DEPLOYING"
         applications: dict[str, Any] = {}
         if found or (self._refusal and entry):
             applications["model"] = {
-                "status": found.get("status", "DEPLOY_FAILED"),
+                "status": state,
                 "message": found.get("message") or self._refusal or "",
                 "serveDeploymentStatuses": {
                     key: {"status": value.get("status", ""), "message": value.get("message") or ""}
                     for key, value in deployments.items()
                 },
             }
-        serving = min(ready, routed)
         condition = {
             "type": "Ready",
             "status": "True" if serving else "False",
