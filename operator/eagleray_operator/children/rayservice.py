@@ -23,6 +23,7 @@ FAST_PATH = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": runtime_names.SERVE_MIDDLEWARE,
     # The autoscaler hears of load this many seconds late; 10 by default.
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "2",
 }
