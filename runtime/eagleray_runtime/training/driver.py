@@ -87,7 +87,7 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
     progress.chosen = [*dataset.chosen, *chosen]
     progress.stage(Stage.TRAINING)
     outcome = _train(config, plan, dataset, checkpoints, progress)
-    progress.chosen = [*progress.chosen, *outcome.chosen]
+    progress.trained(outcome)
     progress.stage(Stage.EVALUATING)
     draft = _draft(config, plan, dataset, outcome, progress.chosen)
     progress.stage(Stage.SAVING)

@@ -6,7 +6,7 @@ from typing import Any
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, HistoryPoint, ProgressReport, Stage
 from eagleray_runtime.reports import Reporter
-from eagleray_runtime.training.outcome import EpochEnd
+from eagleray_runtime.training.outcome import EpochEnd, Outcome
 
 TRAINING_FROM, TRAINING_TO = 5.0, 90.0
 """Share of the whole job, in percent, at which training begins and ends."""
@@ -52,6 +52,20 @@ class Progress:
             return
         self.last = self.at(end, now)
         self._reporter.progress(self.last)
+
+    def trained(self, outcome: Outcome) -> None:
+        """Take over where training ended; an engine on other processes has told it from there."""
+        self.last = self.last.model_copy(
+            update={
+                "epoch": self.last.epochs,
+                "step": outcome.steps,
+                "workers": outcome.workers,
+                "resumed_from_epoch": outcome.resumed_from,
+                "history": outcome.history,
+                "metrics": last_losses(outcome.history),
+            }
+        )
+        self.chosen = [*self.chosen, *outcome.chosen]
 
     def at(self, end: EpochEnd, now: float) -> ProgressReport:
         """The report of an epoch's end."""

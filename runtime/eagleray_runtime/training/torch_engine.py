@@ -37,7 +37,10 @@ from eagleray_runtime.training.outcome import EpochEnd, Outcome
 from eagleray_runtime.training.plan import Plan
 from eagleray_runtime.training.progress import Progress
 
-REPORT_SECONDS, CHECKPOINT_SECONDS = 1.0, 10.0
+REPORT_SECONDS, CHECKPOINT_SECONDS = 5.0, 10.0
+"""At most so often, counted from the end of the last report: Ray Train takes one report every two seconds, and `report` waits
+for the one before it to be taken."""
+
 RESIZE_SECONDS = 10.0
 """How often Ray Train looks whether more workers could be had; each change goes back to the last checkpoint."""
 
@@ -220,7 +223,8 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
     resumed_from = run.epoch
     group = torch.distributed.new_group(backend="nccl") if device.type == "cuda" and world > 1 else None
     model = ray.train.torch.prepare_model(run.network, parallel_strategy_kwargs={"process_group": group} if group else None)
-    reported_at = saved_at = time.monotonic()
+    # The first epoch is told at once, for it shows how many workers there are now.
+    reported_at, saved_at = float("-inf"), time.monotonic()
     loss, valid, diverged = float("nan"), None, False
     while run.epoch < plan.epochs and not diverged:
         total = _epoch(run, model, training)
@@ -236,8 +240,6 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
             break
         run.history.add(HistoryPoint(epoch=run.epoch, training=loss, validation=valid))
         if report or save or run.epoch == plan.epochs:
-            reported_at = now
-            saved_at = now if save else saved_at
             metrics = {
                 "epoch": run.epoch,
                 "step": run.step,
@@ -247,6 +249,8 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
                 "history": run.told_history() if rank == 0 else [],
             }
             _report(run, metrics, save=bool(save))
+            reported_at = time.monotonic()
+            saved_at = reported_at if save else saved_at
     if rank:
         return {}
     return {

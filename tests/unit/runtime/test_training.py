@@ -212,3 +212,26 @@ def test_the_numpy_engine_loads_neither_torch_nor_ray(job, tmp_path):
     ended = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert Path(tmp_path / "model" / "bundle.json").exists()
+
+
+def test_every_stage_after_training_still_tells_how_far_it_came(job):
+    told = []
+
+    class Listener(Reporter):
+        def progress(self, report):
+            told.append(report)
+
+        def due(self, stage):
+            return True
+
+    config = job(training=REFERENCE | {"epochs": 20})
+    driver.run(config, Progress(config, Listener(None)))
+    assert [report.stage for report in told if report.epoch in (0, 20)] == [
+        "Preparing",
+        "Training",
+        "Training",
+        "Evaluating",
+        "Saving",
+    ]
+    assert [report.percent for report in told] == sorted(report.percent for report in told)
+    assert all(report.history and report.metrics and report.chosen for report in told if report.epoch)
