@@ -133,27 +133,26 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
 
-async def load(port: int, connections: int, seconds: float) -> list[float]:
+async def load(port: int, connections: int, seconds: float, host: str = "127.0.0.1") -> list[float]:
     """Latencies in seconds of what `connections` clients got answered in so many seconds."""
     row = np.random.default_rng(1).normal(size=COLUMNS).round(4).tolist()
     inputs = [{"name": "features", "shape": [1, COLUMNS], "datatype": "FP64", "data": row}]
     body = json.dumps({"inputs": inputs}).encode()
-    head = f"POST /v2/models/m/infer HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
+    head = f"POST /v2/models/m/infer HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-type: application/json\r\n"
     request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
     latencies: list[float] = []
     loop = asyncio.get_running_loop()
     until = time.perf_counter() + seconds
     protocols = [
-        (await loop.create_connection(lambda: Connection(request, until, latencies), "127.0.0.1", port))[1]
-        for _ in range(connections)
+        (await loop.create_connection(lambda: Connection(request, until, latencies), host, port))[1] for _ in range(connections)
     ]
     await asyncio.gather(*(protocol.done for protocol in protocols))
     return latencies
 
 
-def generate(port: int, connections: int, seconds: float) -> list[float]:
+def generate(port: int, connections: int, seconds: float, host: str = "127.0.0.1") -> list[float]:
     """Run the generator in a process of its own, as a client would be."""
-    arguments = [sys.executable, "-m", "bench.serving", "--generate", str(port), str(connections), str(seconds)]
+    arguments = [sys.executable, "-m", "bench.serving", "--generate", host, str(port), str(connections), str(seconds)]
     return json.loads(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)
 
 
@@ -226,11 +225,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one load, in seconds")
     parser.add_argument("--rounds", type=int, default=3, help="how often each variant has its turn")
-    parser.add_argument("--generate", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--generate", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.generate:
-        port, connections, seconds = arguments.generate
-        print(json.dumps(asyncio.run(load(int(port), int(connections), float(seconds)))))
+        host, port, connections, seconds = arguments.generate
+        print(json.dumps(asyncio.run(load(int(port), int(connections), float(seconds), host))))
         return
     result = measure(arguments.seconds, arguments.rounds)
     print(json.dumps(result, indent=2))
