@@ -55,8 +55,8 @@ class RayApi(Protocol):
     async def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Status and answer of a REST call."""
 
-    async def routed_replicas(self) -> dict[str, int]:
-        """Replicas that HAProxy sends requests to, by application."""
+    async def routed_replicas(self) -> dict[str, int] | None:
+        """Replicas that HAProxy sends requests to, by application; None while it does not tell."""
 
 
 def application(namespace: str, ray_service: str) -> str:
@@ -376,7 +376,8 @@ class LocalRay:
             uid = service["metadata"]["uid"]
             name = application(service["metadata"]["namespace"], service["metadata"]["name"])
             found = answer.get("applications", {}).get(name, {})
-            await self._tell_service(service, found, routed.get(name, 0), entries.get(uid), waiting.get(uid))
+            endpoints = (service.get("status") or {}).get("numServeEndpoints", 0) if routed is None else routed.get(name, 0)
+            await self._tell_service(service, found, endpoints, entries.get(uid), waiting.get(uid))
 
     async def _tell_service(
         self, service: Manifest, found: Mapping[str, Any], routed: int, entry: Mapping[str, Any] | None, problem: Manifest | None

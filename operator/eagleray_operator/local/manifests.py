@@ -23,7 +23,7 @@ from eagleray_operator.cluster.port import Manifest, Ref
 KINDS = {"TrainingJob": names.API_VERSION, "ModelDeployment": names.API_VERSION, "ConfigMap": "v1", "Secret": "v1"}
 """Kinds that local mode takes, with their apiVersion."""
 
-NODES_MAX = 1_000_000
+NODES_MAX = 100_000
 """Most values in a file, aliases counted each time."""
 
 _TAG = "tag:yaml.org,2002:"
@@ -202,8 +202,8 @@ def _read_json(text: str, source: str) -> Iterator[Document]:
         line = text.count("\n", 0, position) + 1
         try:
             value, position = decoder.raw_decode(text, position)
-        except json.JSONDecodeError as error:
-            raise ManifestError([f"{source}:{error.lineno}: {error.msg}"]) from None
+        except json.JSONDecodeError:
+            raise
         except ValueError as error:
             raise ManifestError([f"{source}:{line}: {error}"]) from None
         yield Document(value, source, line)
@@ -232,7 +232,17 @@ def _read_yaml(text: str, source: str) -> Iterator[Document]:
 
 def parse(text: str, source: str) -> list[Document]:
     """All objects of a text, lists taken apart; raises ManifestError."""
-    found = _read_json(text, source) if text.lstrip().startswith("{") else _read_yaml(text, source)
+    if not text.lstrip().startswith("{"):
+        found = list(_read_yaml(text, source))
+    else:
+        try:
+            found = list(_read_json(text, source))
+        except json.JSONDecodeError as error:
+            # YAML may begin with a brace too.
+            try:
+                found = list(_read_yaml(text, source))
+            except ManifestError:
+                raise ManifestError([f"{source}:{error.lineno}: {error.msg}"]) from None
     return [inner for document in found for inner in _apart(document)]
 
 

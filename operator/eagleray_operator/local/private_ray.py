@@ -168,8 +168,8 @@ class PrivateRay:
         except ValueError:
             return answer.status, text
 
-    async def routed_replicas(self) -> dict[str, int]:
-        """Replicas that HAProxy sends requests to, by application.
+    async def routed_replicas(self) -> dict[str, int] | None:
+        """Replicas that HAProxy sends requests to, by application; None while it does not tell.
 
         For a second or two after its start an application is answered by a slow stand-in, Serve's Python proxy.
         """
@@ -181,7 +181,7 @@ class PrivateRay:
             ):
                 table = await answer.text()
         except (aiohttp.ClientError, TimeoutError):
-            return {}
+            return None
         found: dict[str, int] = {}
         for row in csv.DictReader(io.StringIO(table.removeprefix("# "))):
             server = row.get("svname") or ""
