@@ -106,7 +106,8 @@ def metadata_problems(metadata: Any) -> list[Problem]:
         if key not in _METADATA:
             problems.append(Problem(("metadata", key), unknown_field(key, _METADATA)))
         elif value is not None and (not isinstance(value, _METADATA[key]) or isinstance(value, bool)):
-            problems.append(Problem(("metadata", key), f"must be {_JSON_TYPES[_METADATA[key]]}, not {_show(value)}"))
+            hint = ": put it in quotes" if _METADATA[key] is str and not isinstance(value, dict | list) else ""
+            problems.append(Problem(("metadata", key), f"must be {_JSON_TYPES[_METADATA[key]]}, not {_show(value)}{hint}"))
     for key in ("labels", "annotations"):
         if isinstance(metadata.get(key), dict):
             problems += _tag_problems(("metadata", key), metadata[key], values_are_labels=key == "labels")

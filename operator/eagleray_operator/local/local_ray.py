@@ -11,7 +11,7 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -93,8 +93,8 @@ class LocalRay:
         self._ray = ray
         self._mounts = mounts
         self._clock = clock or asyncio.get_running_loop().time
-        self._changed = asyncio.Event()
-        self._busy = False
+        self._jobs_changed = asyncio.Event()
+        self._services_changed = asyncio.Event()
         self._submitted: dict[str, str] = {}
         self._starts: dict[str, int] = {}
         self._hopeless_since: dict[str, float] = {}
@@ -105,47 +105,53 @@ class LocalRay:
         cluster.watch(self._seen)
 
     def _seen(self, _event: str, manifest: Manifest) -> None:
-        if manifest["kind"] in ("RayJob", "RayService", "RayCluster", "Service"):
-            self._changed.set()
+        if manifest["kind"] == "RayJob":
+            self._jobs_changed.set()
+        elif manifest["kind"] in ("RayService", "Service", "ModelDeployment"):
+            self._services_changed.set()
 
     async def run(self) -> None:
         """Work until cancelled; raises RayEndedError when Ray is gone."""
         try:
-            while True:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), BUSY_SECONDS if self._busy else CALM_SECONDS)
-                self._changed.clear()
-                await self.step()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._loop(self.look_at_jobs, self._jobs_changed))
+                tasks.create_task(self._loop(self.look_at_services, self._services_changed))
+        except* RayEndedError as group:
+            raise group.exceptions[0] from None
         finally:
             if self._warming is not None:
                 self._warming.cancel()
 
-    async def step(self) -> None:
-        """Look at everything once."""
-        self._busy = False
-        try:
-            await self._step_jobs()
-            await self._step_services()
-        except RayEndedError:
-            raise
-        except (LocalRayError, ClusterError) as error:
-            # Whatever was not done is done by the next step, which starts from what is there.
-            logger.info("Not yet: %s", error)
-            self._busy = True
+    async def _loop(self, look: Callable[[], Awaitable[bool]], changed: asyncio.Event) -> None:
+        while True:
+            changed.clear()
+            try:
+                busy = await look()
+            except RayEndedError:
+                raise
+            except (LocalRayError, ClusterError) as error:
+                # Whatever was not done is done the next time, which starts from what is there.
+                logger.info("Not yet: %s", error)
+                busy = True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), BUSY_SECONDS if busy else CALM_SECONDS)
 
     # Jobs
 
-    async def _step_jobs(self) -> None:
+    async def look_at_jobs(self) -> bool:
+        """Bring every job one step further; whether some are under way."""
         jobs = self._cluster.of_kind("RayJob")
         alive = {job["metadata"]["uid"] for job in jobs}
         for uid in [uid for uid in self._submitted if uid not in alive]:
             await self._stop_job(self._submitted[uid])
             self._submitted.pop(uid)
             self._mounts.remove(uid)
+        busy = False
         for job in jobs:
             if (job.get("status") or {}).get("jobDeploymentStatus") not in ENDED:
-                self._busy = True
+                busy = True
                 await self._step_job(job)
+        return busy
 
     async def _step_job(self, job: Manifest) -> None:
         status = dict(job.get("status") or {})
@@ -278,22 +284,22 @@ class LocalRay:
 
     # Services
 
-    async def _step_services(self) -> None:
+    async def look_at_services(self) -> bool:
+        """Bring every service one step further; whether some are under way."""
         services = [
             service for service in self._cluster.of_kind("RayService") if not service["metadata"].get("deletionTimestamp")
         ]
         services.sort(key=lambda service: (service["metadata"]["creationTimestamp"], service["metadata"]["name"]))
         for service in services:
             if "status" not in service:
-                self._busy = True
                 await self._make_cluster(service, service["spec"]["rayClusterConfig"])
         if not self._ray.started:
-            return
+            return bool(services)
         if not services and self._sent is None:
             if self._warming is None and self._cluster.of_kind(names.MODEL_DEPLOYMENT):
                 # Serve takes seconds to start; it may do so while the jobs still train.
                 self._warming = asyncio.create_task(self._ray.call("PUT", "/api/serve/applications/", self._document([])))
-            return
+            return False
         if self._warming is not None:
             await self._warming
             self._warming = None
@@ -323,8 +329,7 @@ class LocalRay:
         for uid in [uid for uid in self._mounted if uid not in entries]:
             self._mounted.pop(uid)
             self._mounts.remove(uid)
-        if services:
-            await self._follow_services(services, entries, waiting)
+        return bool(services) and await self._follow_services(services, entries, waiting)
 
     def _entry(self, service: Manifest) -> dict[str, Any]:
         """The application of a RayService, as the one Serve of this machine has it."""
@@ -350,7 +355,6 @@ class LocalRay:
         text = json.dumps(document, sort_keys=True)
         if text == self._sent:
             return
-        self._busy = True
         status, answer = await self._ray.call("PUT", "/api/serve/applications/", document)
         if status >= 500:
             raise LocalRayError(f"Serve did not take its applications: {str(answer)[-500:]}")
@@ -367,21 +371,23 @@ class LocalRay:
 
     async def _follow_services(
         self, services: list[Manifest], entries: Mapping[str, dict[str, Any]], waiting: Mapping[str, Manifest]
-    ) -> None:
+    ) -> bool:
         code, answer = await self._ray.call("GET", "/api/serve/applications/")
         if code != 200 or not isinstance(answer, dict):
             raise LocalRayError(f"Serve does not tell its state: HTTP {code}")
         routed = await self._ray.routed_replicas()
+        busy = False
         for service in services:
             uid = service["metadata"]["uid"]
             name = application(service["metadata"]["namespace"], service["metadata"]["name"])
             found = answer.get("applications", {}).get(name, {})
             endpoints = (service.get("status") or {}).get("numServeEndpoints", 0) if routed is None else routed.get(name, 0)
-            await self._tell_service(service, found, endpoints, entries.get(uid), waiting.get(uid))
+            busy |= await self._tell_service(service, found, endpoints, entries.get(uid), waiting.get(uid))
+        return busy
 
     async def _tell_service(
         self, service: Manifest, found: Mapping[str, Any], routed: int, entry: Mapping[str, Any] | None, problem: Manifest | None
-    ) -> None:
+    ) -> bool:
         before = service.get("status") or {}
         cluster = (before.get("activeServiceStatus") or {}).get("rayClusterName") or _cluster_name(service)
         deployments = found.get("deployments") or {}
@@ -421,9 +427,8 @@ class LocalRay:
             "numServeEndpoints": serving,
             "activeServiceStatus": {"rayClusterName": cluster, "applicationStatuses": applications},
         }
-        if found.get("status") != "RUNNING" or serving < number:
-            self._busy = self._busy or found.get("status") not in ("DEPLOY_FAILED", "UNHEALTHY")
         await self._write(service, status)
+        return found.get("status") not in ("DEPLOY_FAILED", "UNHEALTHY") and serving < number
 
     async def _follow_replicas(self, service: Manifest, cluster: str, number: int) -> None:
         """Tell the number that Serve's autoscaler wants where Ray's autoscaler would."""
