@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -82,8 +83,7 @@ def private_ray(cpus: int = 2, environment: dict[str, str] | None = None, python
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",
         "RAY_TRAIN_V2_ENABLED": "1",
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        **_ports_and_paths(folder),
         **(environment or {}),
     }
     with (folder / "stderr").open("w") as stderr:
@@ -113,6 +113,29 @@ def private_ray(cpus: int = 2, environment: dict[str, str] | None = None, python
             child.wait()
         child.stdout.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ports_and_paths(folder: Path) -> dict[str, str]:
+    """Serve's fixed ports and paths, moved: two Rays with HAProxy on one machine would take them from each other."""
+    names = ("FALLBACK_PROXY_HTTP_PORT", "FALLBACK_PROXY_GRPC_PORT", "HAPROXY_METRICS_PORT", "HAPROXY_STATS_PORT")
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in names]
+        for taken in sockets:
+            taken.bind(("127.0.0.1", 0))
+        ports = {f"RAY_SERVE_{name}": str(taken.getsockname()[1]) for name, taken in zip(names, sockets, strict=True)}
+    # Replicas take ports of a range; another process that starts now takes another range.
+    first = 20_000 + 1_000 * (os.getpid() % 10) + secrets.randbelow(900)
+    return ports | {
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + 49),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(first + 50),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(first + 99),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+    }
 
 
 def _wait_for_serve_api(ray: PrivateRay) -> None:
