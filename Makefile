@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo
+.PHONY: help setup demo demo-cluster test check lint fast cluster-up cluster-down generate verify bench lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -21,7 +21,50 @@ $(VENV)/.demo: requirements/demo.txt pyproject.toml $(VENV)/.build
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-setup: $(VENV)/.demo ## Install everything but torch into .venv, from the locked requirements
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.demo
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+setup: $(VENV)/.dev ## Install everything but torch into .venv, from the locked requirements
 
 demo: $(VENV)/.demo ## Train and serve two samples on this machine, and compare them with others' answers (Python alone)
-	$(BIN)/python manifests/demo.py
+	$(BIN)/python -m manifests.demo
+
+demo-cluster: $(VENV)/.dev ## The same by helm and kubectl on a real one-node Kubernetes, or on the cluster of KUBECONFIG
+	$(BIN)/python -m manifests.demo_cluster
+
+test: $(VENV)/.dev ## Every tier; those that this machine cannot run say so by name
+	$(BIN)/python -m tests.tiers
+
+check: lint verify fast ## What must hold before a commit; under two minutes
+
+lint: $(VENV)/.dev ## Style, types and import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fast: $(VENV)/.dev ## The fast tests
+	$(BIN)/python -m tests.tiers fast
+
+cluster-up: ## Bring the one-node Kubernetes of the tests up (root on Linux)
+	$(PYTHON) -m tests.cluster up
+
+cluster-down: ## Remove the one-node Kubernetes; what was built stays
+	$(PYTHON) -m tests.cluster down
+
+generate: $(VENV)/.dev ## Write what is made from other files: CRDs, dashboard, the chart's copies
+	$(BIN)/eagleray generate crds crds
+	$(BIN)/eagleray generate crds helm/eagleray/files/crds
+	$(BIN)/python -m manifests.monitoring.dashboard
+
+verify: $(VENV)/.dev ## Fail if a generated file is not what `make generate` would write
+	$(BIN)/eagleray generate crds --check crds
+	$(BIN)/eagleray generate crds --check helm/eagleray/files/crds
+	$(BIN)/python -m manifests.monitoring.dashboard --check
+
+bench: $(VENV)/.dev ## Ratios against peers on this machine, in one run
+	$(BIN)/python -m bench.serving
+
+lock: $(VENV)/.build ## Resolve the requirements anew
+	PATH=$(abspath $(BIN)):$$PATH sh requirements/lock.sh

@@ -7,17 +7,11 @@ iris with scikit-learn's by more than two of the test rows, a prediction asked o
 import asyncio
 import json
 import sys
-import tempfile
 import time
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier
 
 from eagleray_operator.cluster.port import Manifest, Ref
 from eagleray_operator.local.display import Display
@@ -25,17 +19,9 @@ from eagleray_operator.local.private_ray import LocalRayError
 from eagleray_operator.local.run import load as load_manifests
 from eagleray_operator.local.session import LocalRun, failed
 from eagleray_runtime.contract.config import TrainingConfig
-from eagleray_runtime.data import sample
-from eagleray_runtime.data.dataset import load as load_dataset
-from eagleray_runtime.data.splitting import split_rows
+from manifests.expected import DisagreementError, Iris, check_iris, check_line, features, numbers
 
 SAMPLES = Path(__file__).parent / "samples"
-LINE_TOLERANCE = 1e-3
-IRIS_ROWS_TOLERANCE = 2
-
-
-class DisagreementError(Exception):
-    """Ours and theirs are not the same."""
 
 
 async def main() -> int:
@@ -60,83 +46,21 @@ async def main() -> int:
     return 0
 
 
-async def line(run: LocalRun) -> Iterator[str]:
-    """The line's coefficients, read from the model that was saved, beside least squares on the same training rows."""
+async def line(run: LocalRun) -> list[str]:
+    """The line's coefficients, read from the model that was saved, beside least squares."""
     job = await found(run, "TrainingJob", "line")
-    config = await config_of(run, "line")
-    table = sample.linear_regression(config.data.split.seed)
-    rows = split_rows(table.rows, config.data.split, None).training
-    w, b = np.polyfit(table["x"].values[rows], table["y"].values[rows], 1)
     bundle = run.volumes / "default" / job["status"]["model"]["uri"].removeprefix("pvc://") / "bundle.json"
     [ours] = json.loads(bundle.read_text())["coefficients"]
-    pairs = {"w": (ours["weights"]["x"], w), "b": (ours["intercept"], b)}
-    for name, (mine, theirs) in pairs.items():
-        if not abs(mine - theirs) <= LINE_TOLERANCE:
-            raise DisagreementError(f"line: {name} is {mine}, least squares says {theirs}")
     at_two = (await infer(run, "line", [[2.0]]))["prediction"][0]
-    if not abs(at_two - (2 * w + b)) <= 3 * LINE_TOLERANCE:
-        raise DisagreementError(f"line: the served model says {at_two} at x = 2, least squares {2 * w + b}")
-    return iter(
-        [
-            "",
-            f"line: y = w x + b through the same {len(rows)} training rows (seed {config.data.split.seed})",
-            "        Eagleray   least squares",
-            *(f"  {name}   {mine:9.6f}   {theirs:9.6f}" for name, (mine, theirs) in pairs.items()),
-            f"  asked over HTTP at x = 2: {at_two:.6f}",
-        ]
-    )
+    return check_line(await config_of(run, "line"), ours["weights"]["x"], ours["intercept"], at_two)
 
 
-async def iris(run: LocalRun) -> Iterator[str]:
-    """The network's accuracy beside scikit-learn's for the same network, split and training, and three predictions."""
-    job = await found(run, "TrainingJob", "iris")
-    config = await config_of(run, "iris")
+async def iris(run: LocalRun) -> list[str]:
+    """The network's accuracy beside scikit-learn's, and three predictions."""
     content = (await found(run, "ConfigMap", "iris"))["data"]["iris.csv"]
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "iris.csv"
-        file.write_text(content)
-        data = load_dataset(config.model_copy(update={"data_file": str(file)}))
-    theirs = MLPClassifier(
-        hidden_layer_sizes=(64,),
-        learning_rate_init=0.001,
-        batch_size=32,
-        max_iter=config.training.epochs,
-        n_iter_no_change=config.training.epochs,
-        random_state=config.training.seed,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        theirs.fit(data.training.x, data.training.y)
-    reference = float(theirs.score(data.test.x, data.test.y))
-    [accuracy] = [
-        metric["value"]
-        for metric in job["status"]["evaluation"]["metrics"]
-        if (metric["name"], metric["part"]) == ("Accuracy", "Test")
-    ]
-    if abs(accuracy - reference) * data.test.rows > IRIS_ROWS_TOLERANCE + 0.01:
-        raise DisagreementError(f"iris: accuracy {accuracy}, scikit-learn {reference}")
-
-    table = [row.split(",") for row in content.split()[1:]]
-    species = np.array([row[-1] for row in table], dtype=object)
-    test = split_rows(len(table), config.data.split, species).test
-    asked = [table[next(row for row in test if species[row] == name)] for name in data.classes]
-    answer = await infer(run, "iris", [[float(value) for value in row[:-1]] for row in asked])
-    chances = np.reshape(answer["probabilities"], (3, 3)).max(axis=1)
-    wrong = [row for row, label in zip(asked, answer["label"], strict=True) if row[-1] != label]
-    if wrong:
-        raise DisagreementError(f"iris: predicted {answer['label']} for {asked}")
-    return iter(
-        [
-            "",
-            f"iris: accuracy on the {data.test.rows} test rows that neither has seen",
-            f"  Eagleray {accuracy:.4f}   scikit-learn's MLPClassifier {reference:.4f}",
-            "  asked over HTTP:",
-            *(
-                f"  {', '.join(row[:-1])} cm -> {label} ({chance:.2f}), which it is"
-                for row, label, chance in zip(asked, answer["label"], chances, strict=True)
-            ),
-        ]
-    )
+    rows = Iris(await config_of(run, "iris"), content)
+    metrics = (await found(run, "TrainingJob", "iris"))["status"]["evaluation"]["metrics"]
+    return check_iris(rows, metrics, await infer(run, "iris", numbers(rows.asked())))
 
 
 async def found(run: LocalRun, kind: str, name: str) -> Manifest:
@@ -155,15 +79,9 @@ async def config_of(run: LocalRun, job: str) -> TrainingConfig:
 async def infer(run: LocalRun, name: str, rows: list[list[float]]) -> dict[str, Any]:
     """The model's outputs by name for rows of its numeric columns, asked as any client of the Open Inference Protocol does."""
     url = (await found(run, "ModelDeployment", name))["status"]["url"]
-    features = {
-        "name": "features",
-        "shape": [len(rows), len(rows[0])],
-        "datatype": "FP64",
-        "data": [value for row in rows for value in row],
-    }
     async with (
         aiohttp.ClientSession(raise_for_status=True) as session,
-        session.post(f"{url}/v2/models/{name}/infer", json={"inputs": [features]}) as answer,
+        session.post(f"{url}/v2/models/{name}/infer", json={"inputs": [features(rows)]}) as answer,
     ):
         return {output["name"]: output["data"] for output in (await answer.json())["outputs"]}
 

@@ -3,6 +3,7 @@
 Models and jobs are on one dashboard. The data source is a variable, the uid stable, so that a link to it keeps working.
 """
 
+import sys
 from pathlib import Path
 
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, table, timeseries
@@ -383,11 +384,22 @@ def rendered() -> str:
     return f"{JSONEncoder(sort_keys=True, indent=2).encode(board)}\n"
 
 
-def main() -> None:
-    """Write the dashboard, and copy what the chart ships."""
-    (FOLDER / "dashboard.json").write_text(rendered(), encoding="utf-8")
+def files() -> dict[Path, str]:
+    """Every file that is made from this one, with its content: the dashboard, and what the chart ships."""
+    made = {FOLDER / "dashboard.json": rendered()}
     for name in COPIED:
-        (CHART_FILES / name).write_text((FOLDER / name).read_text(encoding="utf-8"), encoding="utf-8")
+        source = FOLDER / name
+        made[CHART_FILES / name] = made.get(source) or source.read_text(encoding="utf-8")
+    return made
+
+
+def main() -> None:
+    """Write the files; with --check, fail if they are not what would be written."""
+    if sys.argv[1:] == ["--check"]:
+        stale = [str(path) for path, text in files().items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+        sys.exit(f"not as `make generate` writes them: {', '.join(stale)}" if stale else 0)
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
