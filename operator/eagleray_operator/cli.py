@@ -121,3 +121,7 @@ def _lacks(error: ModuleNotFoundError, extras: str) -> int:
 def _refused(error: object) -> int:
     sys.stderr.write(f"{error}\n")
     return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
