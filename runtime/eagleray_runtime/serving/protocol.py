@@ -28,6 +28,9 @@ LONG_WORK = 20_000_000
 """Multiplications (rows times parameters) above which a request leaves the event loop: about 10 ms of one core."""
 
 JSON, OCTETS = b"application/json", b"application/octet-stream"
+READABLE = frozenset({JSON, OCTETS, b"application/x-www-form-urlencoded"})
+"""Content types of a request; the last is what `curl -d @request.json` says of any body."""
+
 HEADER_LENGTH = b"inference-header-content-length"
 TEXT_HEADERS = (b"content-type", b"content-length", b"content-encoding", HEADER_LENGTH)
 
@@ -182,7 +185,7 @@ class OpenInference:
 
 def _require_readable(headers: dict[bytes, bytes]) -> None:
     type_ = headers.get(b"content-type", JSON).split(b";", 1)[0].strip().lower()
-    if type_ not in (JSON, OCTETS):
+    if type_ not in READABLE:
         raise RequestRefusedError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"content type {type_.decode('latin-1')} is not supported: send application/json"
         )

@@ -196,6 +196,11 @@ async def test_null_is_a_missing_value_and_is_filled_as_in_training(plane):
     assert missing == filled
 
 
+async def test_a_request_of_curl_needs_no_content_type(plane):
+    status, _ = await plane.infer({"inputs": [X]}, headers=[(b"content-type", b"application/x-www-form-urlencoded")])
+    assert status == 200
+
+
 async def test_no_rows_give_no_predictions(plane):
     _, answer = await plane.infer({"inputs": [tensor([], [0, 2])]})
     assert answer["outputs"][0]["shape"] == [0]
