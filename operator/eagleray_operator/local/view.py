@@ -44,6 +44,12 @@ def _condition(manifest: Manifest, type_: ConditionType) -> dict[str, Any]:
     return {"status": "Unknown", "reason": "", "message": ""}
 
 
+def _is_fresh(manifest: Manifest) -> bool:
+    """Whether the status is about the spec as it is now."""
+    observed = (manifest.get("status") or {}).get("observedGeneration")
+    return bool(observed == manifest["metadata"].get("generation"))
+
+
 def view(manifest: Manifest) -> View:
     """View of a TrainingJob or ModelDeployment."""
     return _job(manifest) if manifest["kind"] == names.TRAINING_JOB else _deployment(manifest)
@@ -64,8 +70,8 @@ def _job(manifest: Manifest) -> View:
         reason=told["reason"],
         message=told.get("message", ""),
         good=succeeded["status"] == "True",
-        final=ended or suspended,
-        failing=_condition(manifest, ConditionType.ACCEPTED)["status"] == "False",
+        final=(ended or suspended) and _is_fresh(manifest),
+        failing=_condition(manifest, ConditionType.ACCEPTED)["status"] == "False" and _is_fresh(manifest),
         percent=progress.get("percent", 0),
         seconds_left=progress.get("estimatedRemainingSeconds"),
         model_uri=(status.get("model") or {}).get("uri"),
@@ -85,7 +91,7 @@ def _deployment(manifest: Manifest) -> View:
         reason=ready["reason"],
         message=ready.get("message", ""),
         good=good,
-        final=(good and rolled_out) or ready["reason"] == Reason.SWITCHED_OFF,
-        failing=progressing["status"] == "False" and not (good and rolled_out),
+        final=((good and rolled_out) or ready["reason"] == Reason.SWITCHED_OFF) and _is_fresh(manifest),
+        failing=progressing["status"] == "False" and not (good and rolled_out) and _is_fresh(manifest),
         url=status.get("url") if good else None,
     )

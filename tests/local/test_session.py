@@ -1,0 +1,200 @@
+"""One private Ray, many resources: what goes wrong says why, and what changes is followed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from eagleray_operator.cluster.admission import judges
+from eagleray_operator.cluster.port import Manifest, Ref
+from eagleray_operator.local.manifests import admit, parse
+from eagleray_operator.local.session import LocalRun
+
+pytestmark = pytest.mark.ray
+
+LINE = """
+apiVersion: eagleray.io/v1alpha1
+kind: TrainingJob
+metadata: {{name: {name}}}
+spec:
+  data: {data}
+  model: {{family: LinearRegression}}
+  training: {{epochs: {epochs}}}
+  {more}
+"""
+DEPLOYMENT = """
+apiVersion: eagleray.io/v1alpha1
+kind: ModelDeployment
+metadata: {{name: {name}}}
+spec: {spec}
+"""
+ROWS = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: rows}
+data:
+  rows.csv: "a,b\\n1,2\\n2,4\\n3,6\\n4,8\\n5,10\\n6,12\\n7,14\\n8,16\\n9,18\\n10,20\\n"
+  nan.csv: "a,b\\n1,2\\n2,NaN\\n3,6\\n4,8\\n5,10\\n6,12\\n7,14\\n8,16\\n9,18\\n10,20\\n"
+"""
+
+
+def objects(*texts: str) -> list[Manifest]:
+    documents = parse("\n---\n".join(texts), "test.yaml")
+    for document in documents:
+        document.manifest["metadata"]["namespace"] = "default"
+    return admit(documents, judges())
+
+
+def job(name: str, data: str = "{sample: LinearRegression}", epochs: int = 20, more: str = "") -> str:
+    return LINE.format(name=name, data=data, epochs=epochs, more=more)
+
+
+def deployment(name: str, spec: str) -> str:
+    return DEPLOYMENT.format(name=name, spec=spec)
+
+
+@pytest.fixture
+async def run(tmp_path: Path) -> AsyncIterator[LocalRun]:
+    async with LocalRun(tmp_path / "volumes") as session:
+        yield session
+
+
+async def until(run: LocalRun, predicate: Callable[[], bool], seconds: float = 300) -> None:
+    async with asyncio.timeout(seconds):
+        await run.until(predicate)
+
+
+def condition(run: LocalRun, kind: str, name: str, type_: str) -> dict[str, Any]:
+    for resource in run.cluster.of_kind(kind):
+        if resource["metadata"]["name"] == name:
+            for found in (resource.get("status") or {}).get("conditions") or []:
+                if found["type"] == type_:
+                    return dict(found)
+    return {"status": "", "reason": "", "message": ""}
+
+
+def replicas(run: LocalRun, name: str) -> dict[str, int]:
+    [resource] = [found for found in run.cluster.of_kind("ModelDeployment") if found["metadata"]["name"] == name]
+    return dict((resource.get("status") or {}).get("replicas") or {})
+
+
+async def change(run: LocalRun, kind: str, name: str, **spec: Any) -> None:
+    live = await run.cluster.get(Ref(kind, "default", name))
+    assert live is not None
+    kept = {key: value for key, value in {**live["spec"], **spec}.items() if value is not None}
+    await run.cluster.put({**live, "spec": kept, "metadata": {"name": name, "namespace": "default"}})
+
+
+async def test_each_failure_tells_its_cause(run: LocalRun, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    await run.apply(
+        objects(
+            ROWS,
+            job("kept", more=f"output: {{uri: 'file://{model}'}}"),
+            job("column", "{configMapRef: {name: rows, key: rows.csv}, target: bb}"),
+            job("nan", "{configMapRef: {name: rows, key: nan.csv}, target: b}"),
+            job("uri", "{uri: 'file:///nowhere/rows.csv', target: b}"),
+            job("key", "{configMapRef: {name: rows, key: rows.cvs}, target: b}"),
+            job("map", "{configMapRef: {name: none, key: rows.csv}, target: b}"),
+            job("claim", "{uri: 'pvc://none/rows.csv', target: b}"),
+            job("large", more="workers: {cpus: 999}"),
+            deployment("follower", "{model: {trainingJobRef: {name: nan}}}"),
+        )
+    )
+    await until(run, run.settled)
+    expected = {
+        "column": ("DataInvalid", "the data has no column bb: did you mean b?"),
+        "nan": ("DataInvalid", "target column b has no value (empty or NaN) in row 2"),
+        "uri": ("StoreRefused", "file:///nowhere/rows.csv: no such file"),
+        "key": ("StartDeadlineExceeded", 'configmap "rows" has no key rows.cvs; it has nan.csv, rows.csv'),
+        "map": ("ReferenceNotFound", "ConfigMap none is not in this namespace"),
+        "claim": ("StartDeadlineExceeded", 'persistentvolumeclaim "none" not found'),
+        "large": ("StartDeadlineExceeded", "needs 999 CPUs"),
+        "kept": ("Completed", "Saved sha256:"),
+    }
+    found = {name: condition(run, "TrainingJob", name, "Succeeded") for name in expected}
+    assert {name: told["reason"] for name, told in found.items()} == {name: reason for name, (reason, _) in expected.items()}
+    for name, (_, words) in expected.items():
+        assert words in found[name]["message"]
+    assert "TrainingJob nan failed by DataInvalid" in condition(run, "ModelDeployment", "follower", "Ready")["message"]
+
+    flip_a_bit_of_the_weights(model)
+    await run.apply(objects(deployment("flipped", f"{{model: {{uri: 'file://{model}'}}}}")))
+    await until(run, run.settled)
+    told = condition(run, "ModelDeployment", "flipped", "Ready")
+    assert (told["status"], told["reason"]) == ("False", "DigestMismatch")
+    assert ".safetensors is not the file that was written" in told["message"]
+
+
+def flip_a_bit_of_the_weights(model: Path) -> None:
+    [path] = model.glob("*.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+
+
+async def test_a_deployment_follows_its_spec_and_its_load(run: LocalRun) -> None:
+    await run.apply(
+        objects(job("line"), deployment("line", "{model: {trainingJobRef: {name: line}}, resources: {cpus: 0.5}, replicas: 2}"))
+    )
+    await until(run, run.settled)
+    assert condition(run, "ModelDeployment", "line", "Ready")["status"] == "True"
+    await until(run, lambda: replicas(run, "line") == {"desired": 2, "current": 2, "ready": 2}, 60)
+
+    await change(run, "ModelDeployment", "line", replicas=1)
+    await until(run, lambda: replicas(run, "line") == {"desired": 1, "current": 1, "ready": 1}, 60)
+
+    await change(run, "ModelDeployment", "line", replicas=0)
+    await until(run, lambda: condition(run, "ModelDeployment", "line", "Ready")["reason"] == "SwitchedOff", 60)
+    await until(run, lambda: not run.cluster.of_kind("RayService"), 60)
+
+    scaling = {"maxReplicas": 2, "targetOngoingRequests": 1, "upscaleDelaySeconds": 1, "downscaleDelaySeconds": 2}
+    await change(run, "ModelDeployment", "line", replicas=None, autoscaling=scaling)
+    await until(run, run.settled)
+    [view] = [view for view in run.views() if view.kind == "ModelDeployment"]
+    assert view.url is not None
+    load = asyncio.create_task(ask_without_end(f"{view.url}/v2/models/line/infer"))
+    try:
+        await until(run, lambda: replicas(run, "line")["ready"] == 2, 120)
+    finally:
+        load.cancel()
+    await until(run, lambda: replicas(run, "line") == {"desired": 1, "current": 1, "ready": 1}, 120)
+    [resource] = run.cluster.of_kind("ModelDeployment")
+    steps = [(step["from"], step["to"]) for step in resource["status"]["scaling"]]
+    assert steps[:2] == [(2, 1), (1, 2)]
+
+
+async def ask_without_end(url: str) -> None:
+    rows = [float(number) for number in range(20000)]
+    body = {"inputs": [{"name": "x", "shape": [len(rows)], "datatype": "FP64", "data": rows}]}
+
+    async def ask(session: aiohttp.ClientSession) -> None:
+        while True:
+            async with session.post(url, json=body) as answer:
+                await answer.read()
+
+    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
+        for _ in range(16):
+            tasks.create_task(ask(session))
+
+
+async def test_a_job_that_is_suspended_gives_its_process_back_and_goes_on_from_its_checkpoint(run: LocalRun) -> None:
+    await run.apply(objects(job("slow", epochs=2_000_000)))
+    await until(run, lambda: condition(run, "TrainingJob", "slow", "Progressing")["reason"] == "Training")
+
+    def epoch() -> int:
+        [resource] = run.cluster.of_kind("TrainingJob")
+        return int((resource["status"].get("progress") or {}).get("epoch", 0))
+
+    await until(run, lambda: epoch() > 0, 60)
+    await change(run, "TrainingJob", "slow", suspend=True)
+    await until(run, lambda: condition(run, "TrainingJob", "slow", "Suspended")["status"] == "True", 60)
+    await change(run, "TrainingJob", "slow", suspend=False)
+    await until(run, lambda: condition(run, "TrainingJob", "slow", "Progressing")["reason"] == "Training", 60)
+    live = await run.cluster.get(Ref("TrainingJob", "default", "slow"))
+    assert live is not None
+    await run.cluster.delete(Ref.of(live), live["metadata"]["uid"])
+    await until(run, lambda: not run.cluster.of_kind("RayJob"), 30)
