@@ -15,13 +15,13 @@ from eagleray_operator.local.session import LocalRun
 
 pytestmark = pytest.mark.ray
 
-LINE = """
+JOB = """
 apiVersion: eagleray.io/v1alpha1
 kind: TrainingJob
 metadata: {{name: {name}}}
 spec:
   data: {data}
-  model: {{family: LinearRegression}}
+  model: {model}
   training: {{epochs: {epochs}}}
   {more}
 """
@@ -31,6 +31,10 @@ kind: ModelDeployment
 metadata: {{name: {name}}}
 spec: {spec}
 """
+WIDE = [256, 256]
+ROWS_OF_A_LONG_REQUEST = 1000
+"""Rows that keep a network of that width busy for longer than the event loop of a replica may be held."""
+
 ROWS = """
 apiVersion: v1
 kind: ConfigMap
@@ -48,8 +52,14 @@ def objects(*texts: str) -> list[Manifest]:
     return admit(documents, judges())
 
 
-def job(name: str, data: str = "{sample: LinearRegression}", epochs: int = 20, more: str = "") -> str:
-    return LINE.format(name=name, data=data, epochs=epochs, more=more)
+def job(
+    name: str,
+    data: str = "{sample: LinearRegression}",
+    model: str = "{family: LinearRegression}",
+    epochs: int = 20,
+    more: str = "",
+) -> str:
+    return JOB.format(name=name, data=data, model=model, epochs=epochs, more=more)
 
 
 def deployment(name: str, spec: str) -> str:
@@ -138,7 +148,10 @@ def flip_a_bit_of_the_weights(model: Path) -> None:
 
 async def test_a_deployment_follows_its_spec_and_its_load(run: LocalRun) -> None:
     await run.apply(
-        objects(job("line"), deployment("line", "{model: {trainingJobRef: {name: line}}, resources: {cpus: 0.5}, replicas: 2}"))
+        objects(
+            job("line", model=f"{{family: MultilayerPerceptron, multilayerPerceptron: {{hiddenLayers: {WIDE}}}}}"),
+            deployment("line", "{model: {trainingJobRef: {name: line}}, replicas: 2}"),
+        )
     )
     await until(run, run.settled)
     assert condition(run, "ModelDeployment", "line", "Ready")["status"] == "True"
@@ -168,7 +181,7 @@ async def test_a_deployment_follows_its_spec_and_its_load(run: LocalRun) -> None
 
 
 async def ask_without_end(url: str) -> None:
-    rows = [float(number) for number in range(20000)]
+    rows = [float(number) for number in range(ROWS_OF_A_LONG_REQUEST)]
     body = {"inputs": [{"name": "x", "shape": [len(rows)], "datatype": "FP64", "data": rows}]}
 
     async def ask(session: aiohttp.ClientSession) -> None:
