@@ -17,6 +17,8 @@ from eagleray_runtime.contract.blocks import Block, Encoding, MissingCategorical
 from eagleray_runtime.data.table import Column, Kind, Table
 from eagleray_runtime.errors import DataInvalid
 
+NOWHERE = -2
+
 
 class NumericColumn(Block):
     """A numeric column: `prepared = (value - offset) / scale`; `fill` replaces a missing value, None refuses one."""
@@ -126,16 +128,16 @@ class Transform:
         return self(numbers, {name: table[name].values for name in self.categorical_names})
 
     @staticmethod
-    def _indicators(column: CategoricalColumn, position: Mapping[str, int], values: Texts) -> Floats:
+    def _indicators(column: CategoricalColumn, position: dict[str, int], values: Texts) -> Floats:
+        unknown = position.get("", -1)
+        # A missing value is where its fill is; without a fill it has no place.
+        known = position | {None: NOWHERE if column.fill is None else position[column.fill]}
+        places = np.fromiter((known.get(value, unknown) for value in values), dtype=np.int64, count=len(values))
+        if (places == NOWHERE).any():
+            raise MissingValueError(column.name)
         matrix = np.zeros((len(values), len(column.categories)))
-        unknown = position.get("")
-        for row, value in enumerate(values):
-            category = column.fill if value is None else value
-            if category is None:
-                raise MissingValueError(column.name)
-            index = position.get(category, unknown)
-            if index is not None:
-                matrix[row, index] = 1.0
+        rows = np.flatnonzero(places >= 0)
+        matrix[rows, places[rows]] = 1.0
         return matrix
 
 

@@ -1,5 +1,6 @@
 """Progress reports: what share of the job is done, how long it will still take."""
 
+import logging
 import time
 from typing import Any
 
@@ -7,6 +8,8 @@ from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, HistoryPoint, ProgressReport, Stage
 from eagleray_runtime.reports import Reporter
 from eagleray_runtime.training.outcome import EpochEnd, Outcome
+
+log = logging.getLogger(__name__)
 
 TRAINING_FROM, TRAINING_TO = 5.0, 90.0
 """Share of the whole job, in percent, at which training begins and ends."""
@@ -51,6 +54,7 @@ class Progress:
         if end.epoch != self.last.epochs and not self._reporter.due(Stage.TRAINING):
             return
         self.last = self.at(end, now)
+        log.info("epoch %d of %d: loss %.6g", end.epoch, self.last.epochs, end.training)
         self._reporter.progress(self.last)
 
     def trained(self, outcome: Outcome) -> None:

@@ -5,6 +5,7 @@ workers changes how long training takes and not (but for rounding) what comes ou
 """
 
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -211,7 +212,8 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
     plan = Plan.model_validate(told["plan"])
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    device = ray.train.torch.get_device()
+    # A node may promise a GPU that CUDA does not find; Ray names the device by the promise.
+    device = ray.train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
     training, validation = (
         (torch.from_numpy(x.copy()).to(device), torch.from_numpy(y.copy()).to(device)) for x, y in ray.get(told["parts"])
     )
@@ -222,7 +224,11 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
             run.restore(Path(folder))
     resumed_from = run.epoch
     group = torch.distributed.new_group(backend="nccl") if device.type == "cuda" and world > 1 else None
-    model = ray.train.torch.prepare_model(run.network, parallel_strategy_kwargs={"process_group": group} if group else None)
+    model = ray.train.torch.prepare_model(
+        run.network,
+        move_to_device=device,
+        parallel_strategy_kwargs={"process_group": group} if group else None,
+    )
     # The first epoch is told at once, for it shows how many workers there are now.
     reported_at, saved_at = float("-inf"), time.monotonic()
     loss, valid, diverged = float("nan"), None, False
@@ -308,6 +314,10 @@ def _over_workers(run: Run, values: list[float]) -> list[float]:
 
 
 def _report(run: Run, metrics: dict[str, Any], *, save: bool) -> None:
+    if run.rank == 0:
+        # Ray prints what a worker writes into the driver's log.
+        sys.stdout.write(f"epoch {run.epoch} of {run.plan.epochs}: loss {metrics['training']:.6g}, {run.world} workers\n")
+        sys.stdout.flush()
     if not save or run.rank:
         ray.train.report(metrics)
         return
