@@ -60,7 +60,8 @@ def kubectl(*arguments: str, text: str | None = None) -> str:
 
 
 def apply(*manifests: dict[str, Any]) -> None:
-    kubectl("apply", "-f", "-", text=yaml.safe_dump_all(manifests))
+    # As JSON: kubectl reads a bare y in YAML as true.
+    kubectl("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}))
 
 
 def get(kind: str, name: str) -> dict[str, Any]:
@@ -175,7 +176,7 @@ def gone(*kinds: str) -> None:
 def start_ours(uri: str) -> tuple[float, dict[str, Any]]:
     """Seconds from apply until Ready, which comes after a real answer through the Service; and the RayService."""
     begin = time.monotonic()
-    apply(own("ModelDeployment", MODEL, model={"uri": uri}, resources={"cpus": 0.5}))
+    apply(own("ModelDeployment", MODEL, model={"uri": uri}, resources={"cpus": 0.3}))
     kubectl("wait", "--for=condition=Ready", f"mdep/{MODEL}", f"--timeout={DEADLINE_SECONDS}s")
     seconds = time.monotonic() - begin
     return seconds, get("rayservice", get("mdep", MODEL)["status"]["activeRevision"])
