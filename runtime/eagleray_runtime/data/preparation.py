@@ -17,7 +17,8 @@ from eagleray_runtime.contract.blocks import Block, Encoding, MissingCategorical
 from eagleray_runtime.data.table import Column, Kind, Table
 from eagleray_runtime.errors import DataInvalid
 
-NOWHERE = -2
+UNKNOWN, UNFILLED = -1, -2
+"""Places of a category that has no indicator: not seen in training, or missing without a fill."""
 
 
 class NumericColumn(Block):
@@ -129,11 +130,10 @@ class Transform:
 
     @staticmethod
     def _indicators(column: CategoricalColumn, position: dict[str, int], values: Texts) -> Floats:
-        unknown = position.get("", -1)
-        # A missing value is where its fill is; without a fill it has no place.
-        known = position | {None: NOWHERE if column.fill is None else position[column.fill]}
+        unknown = position.get("", UNKNOWN)
+        known = position | {None: UNFILLED if column.fill is None else position[column.fill]}
         places = np.fromiter((known.get(value, unknown) for value in values), dtype=np.int64, count=len(values))
-        if (places == NOWHERE).any():
+        if (places == UNFILLED).any():
             raise MissingValueError(column.name)
         matrix = np.zeros((len(values), len(column.categories)))
         rows = np.flatnonzero(places >= 0)

@@ -15,7 +15,7 @@ from eagleray_runtime.data import sample
 from eagleray_runtime.data.dataset import load
 from eagleray_runtime.data.splitting import split_rows
 from eagleray_runtime.errors import Diverged
-from eagleray_runtime.reports import Reporter
+from eagleray_runtime.reports import Reporter, Stopped
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import driver, numpy_engine
 from eagleray_runtime.training.history import History
@@ -235,3 +235,17 @@ def test_every_stage_after_training_still_tells_how_far_it_came(job):
     ]
     assert [report.percent for report in told] == sorted(report.percent for report in told)
     assert all(report.history and report.metrics and report.chosen for report in told if report.epoch)
+
+
+def test_an_attempt_that_nobody_waits_for_ends_without_a_bundle(job, monkeypatch, capfd):
+    class Superseded(Reporter):
+        def due(self, stage):
+            if stage == "Training":
+                raise Stopped("409 Conflict: attempt 2 has taken over")
+            return False
+
+    monkeypatch.setattr(driver, "Reporter", Superseded)
+    config = job(training=REFERENCE)
+    assert driver.attempt(config) == 1
+    assert capfd.readouterr().err.splitlines()[-1] == "Stopped: 409 Conflict: attempt 2 has taken over"
+    assert not Store(config.output).exists("bundle.json")
