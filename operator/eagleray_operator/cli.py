@@ -1,6 +1,7 @@
 """The command `eagleray`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,6 +79,9 @@ def _render(arguments: argparse.Namespace) -> int:
         settings = Settings.load(arguments.settings) if arguments.settings else Settings()
         for document in render(arguments.files, settings, arguments.namespace):
             sys.stdout.write(document)
+    except BrokenPipeError:
+        # Whoever reads has seen enough; nothing more may be written at the end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ManifestError, ValidationError, OSError) as error:
         return _refused(error)
     return 0
