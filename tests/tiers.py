@@ -80,7 +80,7 @@ def no_node() -> str | None:
 
 TIERS = (
     Tier("fast", FAST, "decisions, builders, engines, protocol, chart"),
-    Tier("ray", "ray", "train and serve on a private Ray of this machine"),
+    Tier("ray", "ray and not torch", "train and serve on a private Ray of this machine"),
     Tier("torch", "torch", "the torch engine, and NumPy's gradients against autograd", no_room_for_torch, python_with_torch),
     Tier("integration", "integration", "the operator on a real kube-apiserver and etcd", no_go),
     Tier("e2e", "e2e", "a whole Kubernetes node with KubeRay, Ray pods, Helm and Prometheus", no_node),
