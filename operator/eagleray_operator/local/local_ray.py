@@ -215,7 +215,9 @@ class LocalRay:
             return
         self._starts.setdefault(uid, 0)
         submission = f"{namespace}-{job['metadata']['name']}-{uid[:8]}-{self._starts[uid] + 1}"
-        if not await self._submit(submission, job["spec"]["entrypoint"], mounted.environment):
+        # Left to itself, Ray gives the process the address of any Ray that it finds on this machine, pods included.
+        environment = {**mounted.environment, "RAY_ADDRESS": self._ray.addresses.gcs}
+        if not await self._submit(submission, job["spec"]["entrypoint"], environment):
             ended = {
                 "jobDeploymentStatus": "Failed",
                 "reason": "SubmissionFailed",

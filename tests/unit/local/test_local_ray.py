@@ -156,6 +156,7 @@ async def test_the_process_gets_paths_of_this_machine(machine: Machine) -> None:
     variables = dict(word.split("=", 1) for word in command[: command.index("exec")])
     config = json.loads(text(variables["EAGLERAY_CONFIG"]))
     assert text(config["dataFile"]) == "x,y\n1,2\n"
+    assert variables["RAY_ADDRESS"] == machine.ray.addresses.gcs
     assert config["reportsUrl"] == SETTINGS.reports_url
     assert text(variables["EAGLERAY_REPORT_TOKEN_PATH"]) == "token"
     assert (Path(variables["EAGLERAY_PVC_ROOT"]) / "rows-model").is_dir()
