@@ -5,7 +5,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tests.support.bundles import train_bundle
 from tests.support.live_cluster import LiveCluster, proxied
 
 REPOSITORY = Path(__file__).parents[2]
+CLIENTS = Path(__file__).parent / "clients"
 RELEASE, SYSTEM = "eagleray", "eagleray-system"
 OPERATOR_IMAGE = "localhost/eagleray-operator:dev"
 S3_USER = 1000
@@ -115,17 +116,9 @@ def namespaces(cluster: LiveCluster) -> Iterator[NewNamespace]:
 
 @pytest.fixture(scope="module")
 def new_namespace(cluster: LiveCluster) -> Iterator[NewNamespace]:
-    """Makes namespaces that last as long as the tests of this file, whose pods are gone before those of the next begin."""
-    made: list[str] = []
-    with ExitStack() as stack:
-        make = stack.enter_context(namespaces(cluster))
-
-        def kept(topic: str) -> str:
-            made.append(make(topic))
-            return made[-1]
-
-        yield kept
-    cluster.until(lambda: not any(cluster.all("Pod", name) for name in made), "the pods are gone", seconds=90)
+    """Makes namespaces that last as long as the tests of this file."""
+    with namespaces(cluster) as make:
+        yield make
 
 
 def store_secret(name: str, **changed: str) -> dict[str, Any]:

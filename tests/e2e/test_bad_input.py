@@ -1,6 +1,5 @@
 """Bad input of every sort: a clear message, and no half-made children."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest

@@ -18,10 +18,9 @@ import yaml
 from manifests.monitoring.verification import prometheus_configuration, queries, targets
 from tests.cluster import Node
 from tests.cluster.layout import cache_folder
-from tests.e2e.conftest import REPOSITORY, Measured, NewNamespace, manifest, stored
+from tests.e2e.conftest import CLIENTS, REPOSITORY, Measured, NewNamespace, manifest, stored
 from tests.support.live_cluster import LiveCluster
 
-CLIENTS = Path(__file__).parent / "clients"
 SAMPLE = REPOSITORY / "manifests" / "samples" / "iris.yaml"
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.9, 4.5, 1.5], [6.3, 3.3, 6.0, 2.5]]
 SPECIES = ["setosa", "versicolor", "virginica"]
@@ -159,7 +158,7 @@ def test_every_query_of_the_dashboard_has_an_answer_in_a_real_prometheus(
     cluster: LiveCluster, node: Node, prometheus: Prometheus, iris: str
 ) -> None:
     address = f"{cluster.cluster_ip('iris', iris)}:80"
-    load = [sys.executable, str(CLIENTS / "load.py"), address, "iris", "4", "3", "12", "2"]
+    load = [sys.executable, str(CLIENTS / "load.py"), address, "iris", "4", "12", "2", "0"]
     answers = json.loads(node.exec(load, seconds=60).stdout)
     assert set(answers) == {"200"}
     all_queries = queries()

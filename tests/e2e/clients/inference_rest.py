@@ -14,7 +14,8 @@ async def ask(address: str, model: str, rows: list[list[float]]) -> list[str]:
     assert await client.is_server_ready(base)
     assert await client.is_model_ready(base, model)
     features = InferInput("features", [len(rows), len(rows[0])], "FP64", rows)
-    answer = await client.infer(base, InferRequest(model_name=model, infer_inputs=[features]))
+    request = InferRequest(model_name=model, infer_inputs=[features])
+    answer = await client.infer(base, request, model_name=model)
     return next(list(output.data) for output in answer.outputs if output.name == "label")
 
 

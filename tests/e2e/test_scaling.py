@@ -1,0 +1,146 @@
+"""Both kinds scale for real: Ray's autoscaler and Ray Train make the pods come and go, and status tells it."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import Node
+from tests.e2e.conftest import CLIENTS, Measured, NewNamespace, manifest, put_bundle
+from tests.support.live_cluster import LiveCluster
+from tests.support.makers import condition
+
+pytestmark = pytest.mark.usefixtures("torch_image")
+
+GPU = "nvidia.com/gpu"
+
+
+@pytest.fixture(scope="module")
+def namespace(new_namespace: NewNamespace) -> str:
+    return new_namespace("scaling")
+
+
+@pytest.fixture
+def gpus(node: Node) -> Iterator[Any]:
+    """Makes the node show GPUs, which Kubernetes and Ray only count."""
+    yield node.advertise_gpus
+    node.advertise_gpus(0)
+
+
+def gpu_pods(cluster: LiveCluster, namespace: str, label: str) -> list[dict[str, Any]]:
+    """The worker pods of a resource that run and hold a GPU each."""
+    return [
+        pod
+        for pod in cluster.all("Pod", namespace, f"eagleray.io/{label}")
+        if pod["metadata"]["labels"].get("ray.io/node-type") == "worker"
+        and not pod["metadata"].get("deletionTimestamp")
+        and pod["status"]["phase"] == "Running"
+        and pod["spec"]["containers"][0]["resources"]["limits"][GPU] == "1"
+    ]
+
+
+@contextmanager
+def load(node: Node, address: str, log: Path) -> Iterator[dict[str, int]]:
+    """Twelve requests under way at a time, for as long as the block takes and at most two minutes; then the answers by status."""
+    answers: dict[str, int] = {}
+    words = [sys.executable, str(CLIENTS / "load.py"), f"{address}:80", "flowers", "2", "120", "12", "1"]
+    process = node.start(words, log=log)
+    try:
+        yield answers
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        answers |= json.loads(log.read_text() or "{}")
+
+
+def test_a_training_job_starts_on_the_gpu_there_is_and_grows_as_more_appear(
+    cluster: LiveCluster, namespace: str, gpus: Any, measured: Measured
+) -> None:
+    gpus(1)
+    job = manifest(
+        "TrainingJob",
+        "elastic",
+        data={"sample": "LinearRegression"},
+        model={"family": "MultilayerPerceptron"},
+        training={"engine": "Torch", "epochs": 6000, "batchSize": 32},
+        workers={"min": 1, "max": 3, "gpus": 1},
+        runPolicy={"backoffLimit": 0},
+    )
+    began = time.monotonic()
+    cluster.apply(job, namespace=namespace)
+
+    def told(workers: int) -> Any:
+        live = cluster.get("TrainingJob", "elastic", namespace)
+        assert condition(live["status"], "Failed")["status"] == "False", live["status"]
+        progress = live["status"]["progress"]
+        return progress["workers"] == workers and progress["epoch"] < progress["epochs"] and live["status"]
+
+    status = cluster.until(lambda: told(1), "it trains on one worker", 120, namespace)
+    measured["elastic training: apply -> trains on 1 worker"] = time.monotonic() - began
+    assert "1 of 1..3 workers" in condition(status, "Progressing")["message"]
+    assert "more workers join as capacity appears" in condition(status, "Progressing")["message"]
+    assert condition(status, "Progressing")["status"] == "True", "worker pods that wait are no failure"
+    assert len(gpu_pods(cluster, namespace, "training-job=elastic")) == 1
+
+    gpus(4)
+    began = time.monotonic()
+    status = cluster.until(lambda: told(3), "it trains on three workers", 120, namespace)
+    measured["elastic training: more GPUs -> trains on 3 workers"] = time.monotonic() - began
+    assert "3 of 1..3 workers" in condition(status, "Progressing")["message"]
+    assert len(gpu_pods(cluster, namespace, "training-job=elastic")) == 3
+
+    cluster.wait("Succeeded", "tjob/elastic", namespace, seconds=180)
+    ended = cluster.get("TrainingJob", "elastic", namespace)["status"]
+    assert [attempt["reason"] for attempt in ended["attempts"]] == ["Completed"], "it grew within one attempt"
+    assert ended["progress"]["epoch"] == 6000
+    assert ended["progress"]["workers"] == 3
+    measured["elastic training: more GPUs -> Succeeded"] = time.monotonic() - began
+
+
+def test_a_deployment_grows_under_load_and_shrinks_after_it(
+    cluster: LiveCluster, node: Node, namespace: str, gpus: Any, measured: Measured, tmp_path: Path
+) -> None:
+    gpus(4)
+    uri, _ = put_bundle(node, namespace, tmp_path)
+    bounds = {"minReplicas": 1, "maxReplicas": 3}
+    delays = {"upscaleDelaySeconds": 2, "downscaleDelaySeconds": 5}
+    spec = {
+        "model": {"uri": uri},
+        "engine": {"type": "Torch"},
+        "resources": {"gpus": 1},
+        "autoscaling": bounds | delays | {"targetOngoingRequests": 2},
+    }
+    began = time.monotonic()
+    cluster.apply(manifest("ModelDeployment", "flowers", **spec), namespace=namespace)
+    cluster.wait("Ready", "mdep/flowers", namespace, seconds=120)
+    measured["deployment with torch and a GPU: apply -> Ready"] = time.monotonic() - began
+
+    def replicas() -> dict[str, int]:
+        found: dict[str, int] = cluster.get("ModelDeployment", "flowers", namespace)["status"]["replicas"]
+        return found
+
+    one, three = ({"desired": number, "current": number, "ready": number} for number in (1, 3))
+    cluster.until(lambda: replicas() == one, "one replica at first", 30, namespace)
+    began = time.monotonic()
+    with load(node, cluster.cluster_ip("flowers", namespace), tmp_path / "answers.json") as answers:
+        cluster.until(lambda: replicas() == three, "three replicas under load", 120, namespace)
+        measured["deployment: load -> 3 replicas ready"] = time.monotonic() - began
+        assert len(gpu_pods(cluster, namespace, "model-deployment=flowers")) == 3
+    assert set(answers) == {"200"}, answers
+
+    began = time.monotonic()
+    cluster.until(lambda: replicas() == one, "one replica after the load", 120, namespace)
+    measured["deployment: end of load -> 1 replica"] = time.monotonic() - began
+    cluster.until(lambda: len(gpu_pods(cluster, namespace, "model-deployment=flowers")) == 1, "one pod", 30, namespace)
+    status = cluster.get("ModelDeployment", "flowers", namespace)["status"]
+    assert condition(status, "Ready")["status"] == "True"
+    numbers = [(change["from"], change["to"]) for change in reversed(status["scaling"])]
+    assert numbers[0][0] == 1
+    assert max(to for _, to in numbers) == 3
+    assert numbers[-1][1] == 1
+    assert {change["reason"] for change in status["scaling"]} == {"load, by Ray's autoscaler"}
