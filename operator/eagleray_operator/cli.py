@@ -1,6 +1,7 @@
 """The command `eagleray`."""
 
 import argparse
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -66,6 +67,8 @@ def _run(arguments: argparse.Namespace) -> int:
         from eagleray_operator.local.run import run
     except ModuleNotFoundError as error:
         return _lacks(error, "local,operator,runtime")
+    if importlib.util.find_spec("ray") is None:
+        return _refused("ray is not installed: pip install 'eagleray[local,operator,runtime]'")
     return run(arguments.files, namespace=arguments.namespace, end_when_settled=arguments.exit, volumes=arguments.volumes)
 
 

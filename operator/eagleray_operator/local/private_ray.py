@@ -81,7 +81,7 @@ class PrivateRay:
     def __init__(self, directory: Path, environment: Mapping[str, str] | None = None) -> None:
         """`environment` is added to that of every Ray process."""
         self.directory = directory
-        self.serve_port, self._dashboard_port, *self._ports = free_ports(6)
+        self.serve_port, self.stats_port, self._dashboard_port, *self._ports = free_ports(6)
         self._token = secrets.token_hex(32)
         self._environment = dict(environment or {})
         self._process: asyncio.subprocess.Process | None = None
@@ -177,7 +177,7 @@ class PrivateRay:
             # Without our token: this is not Ray.
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
-                session.get(f"http://127.0.0.1:{self._ports[1]}/stats;csv") as answer,
+                session.get(f"http://127.0.0.1:{self.stats_port}/stats;csv") as answer,
             ):
                 table = await answer.text()
         except (aiohttp.ClientError, TimeoutError):
@@ -222,7 +222,7 @@ class PrivateRay:
             await asyncio.sleep(0.1)
 
     def _head_environment(self) -> dict[str, str]:
-        metrics, stats, fallback, fallback_grpc = (str(port) for port in self._ports)
+        metrics, fallback, fallback_grpc = (str(port) for port in self._ports)
         # Replicas take ports of their own from a range; another run on this machine gets another one.
         replicas = 20_000 + secrets.randbelow(10) * 1000
         haproxy = self.directory / "h"  # its sockets get 70 more characters and may have 97
@@ -245,7 +245,7 @@ class PrivateRay:
             "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": fallback,
             "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": fallback_grpc,
             "RAY_SERVE_HAPROXY_METRICS_PORT": metrics,
-            "RAY_SERVE_HAPROXY_STATS_PORT": stats,
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(self.stats_port),
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
             "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "metrics.sock"),
