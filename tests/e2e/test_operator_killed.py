@@ -15,6 +15,7 @@ from tests.support.makers import condition
 
 OURS = ("TrainingJob", "ModelDeployment")
 CHILDREN = ("RayJob", "RayService", "ConfigMap", "Secret", "Service", "NetworkPolicy", "PersistentVolumeClaim")
+OPERATOR = "app.kubernetes.io/component=operator"
 DESCENDANTS = ("RayCluster", "Pod")
 
 JOB = manifest(
@@ -33,13 +34,20 @@ Dump = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def kill_the_operator(cluster: LiveCluster, node: Node) -> Kill:
-    """Sends SIGKILL to the operator's process in each of its pods; the kubelet starts them again."""
+    """Sends SIGKILL to the operator's process in each of its pods; the kubelet starts them again.
+
+    It waits longer each time, so that the pods are fresh ones at first if earlier ones were killed too.
+    """
+    pods = cluster.all("Pod", SYSTEM, OPERATOR)
+    if any(state["restartCount"] for pod in pods for state in pod["status"].get("containerStatuses") or []):
+        cluster.kubectl("rollout", "restart", "deployment", "-n", SYSTEM, "-l", OPERATOR)
+        cluster.kubectl("rollout", "status", "deployment", "-n", SYSTEM, "-l", OPERATOR, "--timeout=120s")
 
     def running() -> dict[str, int]:
         """The processes of the operator's containers by container."""
         tasks = node.exec(["ctr", "--namespace", "k8s.io", "tasks", "list"]).stdout.splitlines()[1:]
         pids = {words[0]: int(words[1]) for line in tasks if (words := line.split())[2] == "RUNNING"}
-        pods = cluster.all("Pod", SYSTEM, "app.kubernetes.io/component=operator")
+        pods = cluster.all("Pod", SYSTEM, OPERATOR)
         states = [state for pod in pods for state in pod["status"].get("containerStatuses") or []]
         containers = [state["containerID"].removeprefix("containerd://") for state in states if state.get("containerID")]
         return {container: pids[container] for container in containers if container in pids}
@@ -153,7 +161,7 @@ def _told(one: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(cluster: LiveCluster, new_namespace: NewNamespace) -> dict[str, Dump]:
+def undisturbed(cluster: LiveCluster, new_namespace: NewNamespace, kill_the_operator: Kill) -> dict[str, Dump]:
     run = Run(cluster, new_namespace("steady"), kill=None)
     ends = {"create": run.create(), "change": run.change()}
     run.delete()

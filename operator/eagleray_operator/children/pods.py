@@ -48,6 +48,18 @@ def quantity(value: float) -> str:
     return f"{value:g}" if value == int(value) else f"{round(value * 1000)}m"
 
 
+_UNITS = {"m": 1e-3, "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
+    f"{prefix}i": 1024 ** (power + 1) for power, prefix in enumerate("KMGT")
+}
+
+
+def total_memory(*quantities: str) -> str:
+    """The sum of Kubernetes quantities of memory, rounded up to whole MiB."""
+    size = sum(float(text.rstrip("mkKMGTi")) * _UNITS[text.lstrip("0123456789.")] for text in quantities)
+    mebibytes = math.ceil(size / 1024**2)
+    return f"{mebibytes // 1024}Gi" if mebibytes % 1024 == 0 else f"{mebibytes}Mi"
+
+
 def template(pod: RayPod, settings: Settings, *, kube_api: bool = False) -> dict[str, Any]:
     """Pod template of a group; `kube_api` adds the volume that only the autoscaler's container mounts."""
     resources: dict[str, Any] = {

@@ -112,10 +112,14 @@ def build(job: TrainingJob, attempt: int, training: Training, settings: Settings
 
 
 def _head(worker: pods.RayPod, settings: Settings) -> pods.RayPod:
+    """The head of a Torch job: beside Ray's own processes it runs the driver, which reads and prepares all the rows.
+
+    With Ray's share alone, Ray's memory monitor kills the actors of Ray Train and the job hangs.
+    """
     return pods.RayPod(
         image=worker.image,
         cpus=settings.head_cpus,
-        memory=settings.head_memory,
+        memory=pods.total_memory(settings.head_memory, worker.memory),
         environment=worker.environment,
         volumes=worker.volumes,
         mounts=worker.mounts,
