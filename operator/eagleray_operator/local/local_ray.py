@@ -133,8 +133,10 @@ class LocalRay:
                 # Whatever was not done is done the next time, which starts from what is there.
                 logger.info("Not yet: %s", error)
                 busy = True
+            # Not asyncio.wait_for: in Python 3.11 it loses a cancellation that meets the event (python/cpython#86296).
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), BUSY_SECONDS if busy else CALM_SECONDS)
+                async with asyncio.timeout(BUSY_SECONDS if busy else CALM_SECONDS):
+                    await changed.wait()
 
     # Jobs
 

@@ -131,7 +131,8 @@ class PrivateRay:
         if self._process.stdout is None:
             raise LocalRayError("the head has no output")
         try:
-            line = await asyncio.wait_for(self._process.stdout.readline(), START_SECONDS)
+            async with asyncio.timeout(START_SECONDS):
+                line = await self._process.stdout.readline()
         except TimeoutError:
             raise LocalRayError(f"Ray did not start within {START_SECONDS:.0f} s: {self._last_words()}") from None
         if not line:
@@ -201,7 +202,8 @@ class PrivateRay:
             if process.stdin is not None:
                 process.stdin.close()
             try:
-                await asyncio.wait_for(process.wait(), STOP_SECONDS)
+                async with asyncio.timeout(STOP_SECONDS):
+                    await process.wait()
             except TimeoutError:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()

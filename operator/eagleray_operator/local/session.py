@@ -93,7 +93,8 @@ class LocalRun:
                     await task
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), 0.5)
+                async with asyncio.timeout(0.5):
+                    await self._changed.wait()
 
     def settled(self) -> bool:
         """Whether every resource has come to its end or to rest; a failure that could still mend itself must stand a while."""
