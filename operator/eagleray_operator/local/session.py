@@ -61,8 +61,12 @@ class LocalRun:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for task in self._tasks:
-            task.cancel()
+        pending = set(self._tasks)
+        while pending:
+            # More than once: a library's asyncio.wait_for, too, may lose a cancellation in Python 3.11.
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=1)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.ray.stop()
         if self._reports is not None:
