@@ -80,7 +80,7 @@ def test_a_training_job_starts_on_the_gpu_there_is_and_grows_as_more_appear(
         progress = live["status"]["progress"]
         return progress["workers"] == workers and progress["epoch"] < progress["epochs"] and live["status"]
 
-    status = cluster.until(lambda: told(1), "it trains on one worker", 120, namespace)
+    status = cluster.until(lambda: told(1), "it trains on one worker", 240, namespace)
     measured["elastic training: apply -> trains on 1 worker"] = time.monotonic() - began
     assert "1 of 1..3 workers" in condition(status, "Progressing")["message"]
     assert "more workers join as capacity appears" in condition(status, "Progressing")["message"]
@@ -89,7 +89,7 @@ def test_a_training_job_starts_on_the_gpu_there_is_and_grows_as_more_appear(
 
     gpus(4)
     began = time.monotonic()
-    status = cluster.until(lambda: told(3), "it trains on three workers", 120, namespace)
+    status = cluster.until(lambda: told(3), "it trains on three workers", 240, namespace)
     measured["elastic training: more GPUs -> trains on 3 workers"] = time.monotonic() - began
     assert "3 of 1..3 workers" in condition(status, "Progressing")["message"]
     assert len(gpu_pods(cluster, namespace, "training-job=elastic")) == 3
