@@ -196,13 +196,15 @@ class PrivateRay:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        # A head that is still starting does not listen; what it has started so far ends by Ray's reaper.
+        patience = STOP_SECONDS if self._addresses is not None else 0.0
         self._addresses = None
         process, self._process = self._process, None
         if process is not None:
             if process.stdin is not None:
                 process.stdin.close()
             try:
-                async with asyncio.timeout(STOP_SECONDS):
+                async with asyncio.timeout(patience):
                     await process.wait()
             except TimeoutError:
                 with contextlib.suppress(ProcessLookupError):
@@ -217,7 +219,7 @@ class PrivateRay:
             left = await asyncio.to_thread(_processes_of, head, str(self.directory))
             if not left:
                 return
-            if tried == 40:
+            if tried == 30:
                 for pid in left:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.kill(pid, signal.SIGKILL)
