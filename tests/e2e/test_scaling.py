@@ -19,6 +19,11 @@ pytestmark = pytest.mark.usefixtures("torch_image")
 
 GPU = "nvidia.com/gpu"
 
+HILL = "x,y,z\n" + "".join(f"{x},{y},{x * x - y * y + x * y}\n" for x in range(100) for y in range(100))
+EPOCHS = 4000
+"""So many that one worker is at it long enough for others to come, whatever else the machine does: an epoch is mostly arithmetic
+that slows down with all the rest."""
+
 
 @pytest.fixture(scope="module")
 def namespace(new_namespace: NewNamespace) -> str:
@@ -65,22 +70,23 @@ def test_a_training_job_starts_on_the_gpu_there_is_and_grows_as_more_appear(
     job = manifest(
         "TrainingJob",
         "elastic",
-        data={"sample": "LinearRegression"},
-        model={"family": "MultilayerPerceptron"},
-        training={"engine": "Torch", "epochs": 6000, "batchSize": 32},
+        data={"configMapRef": {"name": "hill", "key": "hill.csv"}, "target": "z"},
+        model={"family": "MultilayerPerceptron", "multilayerPerceptron": {"hiddenLayers": [64, 64]}},
+        training={"engine": "Torch", "epochs": EPOCHS, "optimizer": {"type": "GradientDescent", "learningRate": 0.01}},
         workers={"min": 1, "max": 3, "gpus": 1},
         runPolicy={"backoffLimit": 0},
     )
+    hill = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "hill"}, "data": {"hill.csv": HILL}}
     began = time.monotonic()
-    cluster.apply(job, namespace=namespace)
+    cluster.apply(hill, job, namespace=namespace)
 
-    def told(workers: int) -> Any:
-        live = cluster.get("TrainingJob", "elastic", namespace)
-        assert condition(live["status"], "Failed")["status"] == "False", live["status"]
-        progress = live["status"]["progress"]
-        return progress["workers"] == workers and progress["epoch"] < progress["epochs"] and live["status"]
+    def trains_on(workers: int) -> Any:
+        status = cluster.get("TrainingJob", "elastic", namespace)["status"]
+        assert condition(status, "Succeeded")["status"] == "Unknown", status["conditions"]
+        progress = status["progress"]
+        return progress["workers"] == workers and progress["epoch"] > 0 and status
 
-    status = cluster.until(lambda: told(1), "it trains on one worker", 240, namespace)
+    status = cluster.until(lambda: trains_on(1), "it trains on one worker", 240, namespace)
     measured["elastic training: apply -> trains on 1 worker"] = time.monotonic() - began
     assert "1 of 1..3 workers" in condition(status, "Progressing")["message"]
     assert "more workers join as capacity appears" in condition(status, "Progressing")["message"]
@@ -89,17 +95,17 @@ def test_a_training_job_starts_on_the_gpu_there_is_and_grows_as_more_appear(
 
     gpus(4)
     began = time.monotonic()
-    status = cluster.until(lambda: told(3), "it trains on three workers", 240, namespace)
+    status = cluster.until(lambda: trains_on(3), "it trains on three workers", 240, namespace)
     measured["elastic training: more GPUs -> trains on 3 workers"] = time.monotonic() - began
     assert "3 of 1..3 workers" in condition(status, "Progressing")["message"]
     assert len(gpu_pods(cluster, namespace, "training-job=elastic")) == 3
 
-    cluster.wait("Succeeded", "tjob/elastic", namespace, seconds=180)
+    cluster.wait("Succeeded", "tjob/elastic", namespace, seconds=240)
+    measured["elastic training: more GPUs -> Succeeded"] = time.monotonic() - began
     ended = cluster.get("TrainingJob", "elastic", namespace)["status"]
     assert [attempt["reason"] for attempt in ended["attempts"]] == ["Completed"], "it grew within one attempt"
-    assert ended["progress"]["epoch"] == 6000
+    assert ended["progress"]["epoch"] == EPOCHS
     assert ended["progress"]["workers"] == 3
-    measured["elastic training: more GPUs -> Succeeded"] = time.monotonic() - began
 
 
 def test_a_deployment_grows_under_load_and_shrinks_after_it(
