@@ -11,3 +11,5 @@ $compile --extra runtime -c requirements/all.txt -o requirements/runtime.txt
 $compile --extra runtime --extra torch -c requirements/all.txt -o requirements/torch.txt
 $compile --extra operator --extra local --extra runtime --group demo -c requirements/all.txt -o requirements/demo.txt
 uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group pyproject.toml:build -c requirements/all.txt -o requirements/build.txt
+# KServe's client, which the e2e tests ask a model with, fixes versions that are not ours: in an environment of its own.
+echo "kserve==0.21.0" | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url - -o requirements/kserve.txt

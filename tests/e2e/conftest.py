@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -112,6 +113,7 @@ def namespaces(cluster: LiveCluster) -> Iterator[NewNamespace]:
             # The resources first: in a namespace on its way out KubeRay could make no pods, and so nothing is made anew.
             cluster.kubectl("delete", "trainingjobs,modeldeployments", "--all", "-n", name, "--wait=false")
             cluster.kubectl("delete", "namespace", name, "--wait=false")
+            shutil.rmtree(stored(cluster.node, f"s3://{OBJECT_STORE.bucket}/{name}"), ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
