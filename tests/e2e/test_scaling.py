@@ -20,9 +20,7 @@ pytestmark = pytest.mark.usefixtures("torch_image")
 GPU = "nvidia.com/gpu"
 
 HILL = "x,y,z\n" + "".join(f"{x},{y},{x * x - y * y + x * y}\n" for x in range(100) for y in range(100))
-EPOCHS = 4000
-"""So many that one worker is at it long enough for others to come, whatever else the machine does: an epoch is mostly arithmetic
-that slows down with all the rest."""
+"""So many rows that an epoch is mostly arithmetic, whose time several workers share."""
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +64,22 @@ def load(node: Node, address: str, log: Path) -> Iterator[dict[str, int]]:
 def test_a_training_job_starts_on_the_gpu_there_is_and_grows_as_more_appear(
     cluster: LiveCluster, namespace: str, gpus: Any, measured: Measured
 ) -> None:
-    gpus(1)
+    # Longer ones only where one worker was faster than a busy machine could start two others.
+    for epochs in (5000, 10000, 30000):
+        gpus(1)
+        if grows_and_ends_well(cluster, namespace, f"elastic-{epochs}", epochs, gpus, measured):
+            return
+    pytest.fail("one worker was always done before others came")
+
+
+def grows_and_ends_well(cluster: LiveCluster, namespace: str, name: str, epochs: int, gpus: Any, measured: Measured) -> bool:
+    """Whether the job grew; it may end before others come."""
     job = manifest(
         "TrainingJob",
-        "elastic",
+        name,
         data={"configMapRef": {"name": "hill", "key": "hill.csv"}, "target": "z"},
         model={"family": "MultilayerPerceptron", "multilayerPerceptron": {"hiddenLayers": [64, 64]}},
-        training={"engine": "Torch", "epochs": EPOCHS, "optimizer": {"type": "GradientDescent", "learningRate": 0.01}},
+        training={"engine": "Torch", "epochs": epochs, "optimizer": {"type": "GradientDescent", "learningRate": 0.01}},
         workers={"min": 1, "max": 3, "gpus": 1},
         runPolicy={"backoffLimit": 0},
     )
@@ -80,32 +87,43 @@ def test_a_training_job_starts_on_the_gpu_there_is_and_grows_as_more_appear(
     began = time.monotonic()
     cluster.apply(hill, job, namespace=namespace)
 
-    def trains_on(workers: int) -> Any:
-        status = cluster.get("TrainingJob", "elastic", namespace)["status"]
-        assert condition(status, "Succeeded")["status"] == "Unknown", status["conditions"]
-        progress = status["progress"]
-        return progress["workers"] == workers and progress["epoch"] > 0 and status
+    def status() -> dict[str, Any]:
+        found: dict[str, Any] = cluster.get("TrainingJob", name, namespace)["status"]
+        assert condition(found, "Failed")["status"] == "False", found["conditions"]
+        return found
 
-    status = cluster.until(lambda: trains_on(1), "it trains on one worker", 240, namespace)
+    def trains_on(workers: int) -> dict[str, Any] | None:
+        found = status()
+        ended = condition(found, "Succeeded")["status"] == "True"
+        progress = found["progress"]
+        return found if ended or (progress["workers"] == workers and progress["epoch"] > 0) else None
+
+    alone = cluster.until(lambda: trains_on(1), "it trains on one worker", 240, namespace)
     measured["elastic training: apply -> trains on 1 worker"] = time.monotonic() - began
-    assert "1 of 1..3 workers" in condition(status, "Progressing")["message"]
-    assert "more workers join as capacity appears" in condition(status, "Progressing")["message"]
-    assert condition(status, "Progressing")["status"] == "True", "worker pods that wait are no failure"
-    assert len(gpu_pods(cluster, namespace, "training-job=elastic")) == 1
+    assert alone is not None
+    told = condition(alone, "Progressing")
+    assert "1 of 1..3 workers" in told["message"]
+    assert "more workers join as capacity appears" in told["message"]
+    assert told["status"] == "True", "worker pods that wait are no failure"
+    assert len(gpu_pods(cluster, namespace, f"training-job={name}")) == 1
 
     gpus(4)
     began = time.monotonic()
-    status = cluster.until(lambda: trains_on(3), "it trains on three workers", 240, namespace)
+    together = cluster.until(lambda: trains_on(3), "it trains on three workers", 240, namespace)
+    assert together is not None
+    if condition(together, "Succeeded")["status"] == "True":
+        return False
     measured["elastic training: more GPUs -> trains on 3 workers"] = time.monotonic() - began
-    assert "3 of 1..3 workers" in condition(status, "Progressing")["message"]
-    assert len(gpu_pods(cluster, namespace, "training-job=elastic")) == 3
+    assert "3 of 1..3 workers" in condition(together, "Progressing")["message"]
+    assert len(gpu_pods(cluster, namespace, f"training-job={name}")) == 3
 
-    cluster.wait("Succeeded", "tjob/elastic", namespace, seconds=240)
+    cluster.wait("Succeeded", f"tjob/{name}", namespace, seconds=300)
     measured["elastic training: more GPUs -> Succeeded"] = time.monotonic() - began
-    ended = cluster.get("TrainingJob", "elastic", namespace)["status"]
+    ended = status()
     assert [attempt["reason"] for attempt in ended["attempts"]] == ["Completed"], "it grew within one attempt"
-    assert ended["progress"]["epoch"] == EPOCHS
+    assert ended["progress"]["epoch"] == epochs
     assert ended["progress"]["workers"] == 3
+    return True
 
 
 def test_a_deployment_grows_under_load_and_shrinks_after_it(
