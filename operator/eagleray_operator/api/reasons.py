@@ -32,7 +32,6 @@ class Reason(StrEnum):
     CHECKING = "Checking"
     SERVING = "Serving"
     SERVING_PREVIOUS = "ServingPrevious"
-    SHIFTING_TRAFFIC = "ShiftingTraffic"
     DRAINING = "Draining"
     ROLLED_OUT = "RolledOut"
     SWITCHED_OFF = "SwitchedOff"
