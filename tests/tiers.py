@@ -48,8 +48,9 @@ def python_with_torch() -> str:
     if not done.exists():
         uv = [sys.executable, "-m", "uv"]
         run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)])
-        run([*uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", str(lock)])
-        run([*uv, "pip", "install", "--quiet", "--python", str(python), "--no-deps", "--editable", str(REPOSITORY)])
+        install = [*uv, "pip", "install", "--quiet", "--python", str(python)]
+        run([*install, "--compile-bytecode", "--require-hashes", "-r", str(lock)])
+        run([*install, "--no-deps", "--editable", str(REPOSITORY)])
         done.touch()
     return str(python)
 

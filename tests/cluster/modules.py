@@ -86,7 +86,7 @@ KUBERNETES = GoModule(
 )
 KUBERAY = GoModule("kuberay", ("ray-operator",), config_of="github.com/ray-project/kuberay/ray-operator")
 CONTAINERD = GoModule("containerd", ("containerd", "containerd-shim-runc-v2", "ctr"))
-COREDNS = GoModule("coredns", ("coredns",))
+COREDNS = GoModule("coredns", ("coredns",), package=".")
 HELM = GoModule("helm", ("helm",))
 VERSITYGW = GoModule("versitygw", ("versitygw",))
 PROVISIONER = GoModule("local-path-provisioner", ("local-path-provisioner",))

@@ -85,7 +85,7 @@ def kserve_python() -> str:
         uv = [str(Path(sys.executable).parent / "uv")]
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
-        install = ["pip", "install", "--quiet", "--require-hashes", "--requirement", str(requirements)]
+        install = ["pip", "install", "--quiet", "--compile-bytecode", "--require-hashes", "--requirement", str(requirements)]
         subprocess.run([*uv, *install, "--python", str(folder / "bin" / "python")], check=True)
         made.touch()
     return str(folder / "bin" / "python")

@@ -7,7 +7,7 @@ import aiohttp
 from eagleray_operator.api import names
 from eagleray_operator.cluster.memory import MemoryCluster
 from eagleray_operator.cluster.port import ProbeResult, Ref
-from eagleray_operator.local.local_ray import main_prefix, revision_prefix
+from eagleray_operator.local.ray_api import main_prefix, revision_prefix
 
 PROBE_TIMEOUT_SECONDS = 3.0
 

@@ -46,12 +46,12 @@ class Machine:
 
     async def jobs(self, times: int = 1) -> dict[str, Any]:
         for _ in range(times):
-            await self.local.look_at_jobs()
+            await self.local.jobs.look()
         return await self.status(JOB)
 
     async def services(self, times: int = 1) -> dict[str, Any]:
         for _ in range(times):
-            await self.local.look_at_services()
+            await self.local.services.look()
         return await self.status(SERVICE)
 
     async def status(self, ref: Ref) -> dict[str, Any]:
@@ -208,7 +208,7 @@ async def test_the_process_of_a_deleted_job_is_stopped(machine: Machine) -> None
     live = await machine.cluster.get(JOB)
     assert live is not None
     await machine.cluster.delete(JOB, live["metadata"]["uid"])
-    await machine.local.look_at_jobs()
+    await machine.local.jobs.look()
     assert machine.ray.stopped == [submission]
 
 
@@ -326,7 +326,7 @@ async def test_a_revision_without_traffic_has_another_path(machine: Machine) -> 
 
 async def test_other_namespaces_have_paths_and_claims_of_their_own(machine: Machine) -> None:
     await with_service(machine, namespace="team")
-    await machine.local.look_at_services()
+    await machine.local.services.look()
     [application] = machine.ray.documents[0]["applications"]
     assert (application["name"], application["route_prefix"]) == ("team.rows-b", "/team/rows")
     assert application["runtime_env"]["env_vars"]["EAGLERAY_PVC_ROOT"] == str(machine.folder / "volumes" / "team")
@@ -338,7 +338,7 @@ async def test_a_deleted_service_is_taken_from_serve(machine: Machine) -> None:
     live = await machine.cluster.get(SERVICE)
     assert live is not None
     await machine.cluster.delete(SERVICE, live["metadata"]["uid"])
-    await machine.local.look_at_services()
+    await machine.local.services.look()
     assert machine.ray.documents[-1]["applications"] == []
 
 
