@@ -27,8 +27,15 @@ VALUES: dict[str, Any] = {
     "image": {"repository": OPERATOR_IMAGE.rpartition(":")[0], "tag": "dev"},
     "runtime": {"images": {"numpy": "localhost/eagleray-runtime:dev", "torch": "localhost/eagleray-runtime:dev-torch"}},
     "modelStore": {"uri": f"s3://{OBJECT_STORE.bucket}", "secretName": STORE_SECRET},
-    # A change of the spec waits for the revision before it; the tests wait for the change.
-    "settings": {"drainSeconds": 5, "progressIntervalSeconds": 2},
+    # A change of the spec waits for the revision before it, and fewer replicas for the draining of the others.
+    "settings": {
+        "drainSeconds": 5,
+        "progressIntervalSeconds": 2,
+        "servingEnvironment": {
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
+            "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "5",
+        },
+    },
 }
 
 

@@ -65,7 +65,7 @@ def test_a_training_job_starts_on_the_gpu_there_is_and_grows_as_more_appear(
     cluster: LiveCluster, namespace: str, gpus: Any, measured: Measured
 ) -> None:
     # Longer ones only where one worker was faster than a busy machine could start two others.
-    for epochs in (5000, 10000, 30000):
+    for epochs in (2500, 7500, 30000):
         gpus(1)
         if grows_and_ends_well(cluster, namespace, f"elastic-{epochs}", epochs, gpus, measured):
             return
