@@ -21,7 +21,7 @@ DISCOVERY_VALID_SECONDS = 10.0
 OWN_KINDS = (names.TRAINING_JOB, names.MODEL_DEPLOYMENT)
 LABEL_SELECTOR = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
 NOTE_MAX = 1000
-"""Longest note of an event; the apiserver takes 1,024 bytes."""
+"""Longest note of an event in bytes of UTF-8; the apiserver takes 1,024."""
 
 POD_NAME_KEY = "authentication.kubernetes.io/pod-name"
 POD_UID_KEY = "authentication.kubernetes.io/pod-uid"
@@ -134,7 +134,7 @@ class KubeCluster:
             "type": event.type,
             "reason": event.reason,
             "action": event.action,
-            "note": event.message[:NOTE_MAX],
+            "note": event.message.encode()[:NOTE_MAX].decode(errors="ignore"),
             "reportingController": f"{names.GROUP}/operator",
             "reportingInstance": os.environ.get("POD_NAME", "local"),
             "regarding": {

@@ -133,10 +133,9 @@ class Controller:
     async def sweep(self) -> None:
         """List everything once: objects that a watch missed come, those whose deletion it missed go."""
         for kind in WATCHED:
-            if not await self._cluster.serves(kind):
-                continue
             before = self.cache.refs(kind)
-            listed = await self._cluster.list_all(kind)
+            # The objects of a kind that is no longer served are gone with it.
+            listed = await self._cluster.list_all(kind) if await self._cluster.serves(kind) else []
             for manifest in listed:
                 self.observe(None, manifest)
             for ref in before - {Ref.of(manifest) for manifest in listed}:
