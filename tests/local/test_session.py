@@ -119,7 +119,7 @@ async def test_each_failure_tells_its_cause(run: LocalRun, tmp_path: Path) -> No
         "column": ("DataInvalid", "the data has no column bb: did you mean b?"),
         "nan": ("DataInvalid", "target column b has no value (empty or NaN) in row 2"),
         "uri": ("StoreRefused", "file:///nowhere/rows.csv: no such file"),
-        "key": ("StartDeadlineExceeded", 'configmap "rows" has no key rows.cvs; it has nan.csv, rows.csv'),
+        "key": ("ReferenceNotFound", "ConfigMap rows has no key rows.cvs; it has nan.csv, rows.csv"),
         "map": ("ReferenceNotFound", "ConfigMap none is not in this namespace"),
         "claim": ("StartDeadlineExceeded", 'persistentvolumeclaim "none" not found'),
         "large": ("StartDeadlineExceeded", "needs 999 CPUs"),

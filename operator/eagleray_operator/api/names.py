@@ -19,6 +19,7 @@ LABEL_TRAINING_JOB = f"{GROUP}/training-job"
 LABEL_MODEL_DEPLOYMENT = f"{GROUP}/model-deployment"
 LABEL_REVISION = f"{GROUP}/revision"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
+ANNOTATION_TEMPLATE = f"{GROUP}/template"
 MANAGED_BY = "eagleray"
 
 NAME_MAX = 40
@@ -72,8 +73,8 @@ def network_policy(kind: str, name: str) -> str:
     return f"{name}-{'training' if kind == TRAINING_JOB else 'serving'}"
 
 
-def revision_hash(content: Any) -> str:
-    """Six characters that name a revision: of the content that needs new pods, as canonical JSON."""
+def content_hash(content: Any) -> str:
+    """Six characters that name a content, such as what needs new pods when it changes: of its canonical JSON."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).digest()
     alphabet = "bcdfghjklmnpqrstvwxz2456789"  # no vowels: no words; starts anywhere since the name before it starts with a letter

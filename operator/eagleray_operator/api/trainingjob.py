@@ -41,17 +41,23 @@ class Workers(Block):
         1,
         ge=1,
         le=1024,
-        description="Fewest workers to train with; the job starts when they are there. Default 1.",
+        description="Fewest workers to train with; the job starts when they are there. Default 1. A change counts from the next "
+        "attempt on.",
     )
     max: int | None = Field(
         None,
         ge=1,
         le=1024,
-        description="Most workers; they join as capacity appears (engine Torch). Unset means min.",
+        description="Most workers; they join as capacity appears (engine Torch). Unset means min. A change counts from the next "
+        "attempt on.",
     )
     cpus: float = Field(1, gt=0, le=1024, description="CPU cores of each worker. Default 1.")
     gpus: int = Field(0, ge=0, le=64, description="GPUs of each worker (nvidia.com/gpu). Default 0.")
-    memory: Quantity | None = Field(None, description="Memory of each worker, such as 4Gi. Unset means the platform's default.")
+    memory: Quantity | None = Field(
+        None,
+        description="Memory of each worker, such as 4Gi. Unset means the platform's default. A change counts from the next "
+        "attempt on.",
+    )
 
     @property
     def most(self) -> int:

@@ -26,7 +26,10 @@ KUBE_API_VOLUME = "kube-api"
 
 @dataclass(frozen=True)
 class RayPod:
-    """What the Ray container of one group gets; `gpus` is a whole number of devices."""
+    """What the Ray container of one group gets; `gpus` is a whole number of devices.
+
+    `restarts` tells whether the kubelet starts it again when it has ended.
+    """
 
     image: str
     cpus: float
@@ -36,6 +39,7 @@ class RayPod:
     volumes: list[dict[str, Any]] = field(default_factory=list)
     mounts: list[dict[str, Any]] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
+    restarts: bool = True
 
 
 def logical_cpus(cpus: float) -> int:
@@ -84,6 +88,7 @@ def template(pod: RayPod, settings: Settings, *, kube_api: bool = False) -> dict
         "spec": {
             # KubeRay would mount the autoscaler's token, which may delete pods, into the container of the user's code.
             "automountServiceAccountToken": False,
+            **({} if pod.restarts else {"restartPolicy": "Never"}),
             "securityContext": POD_SECURITY,
             "containers": [
                 {

@@ -1,11 +1,12 @@
 """The RayJob of one attempt of a TrainingJob, and the config that its driver reads."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from eagleray_operator.api import names
 from eagleray_operator.api.trainingjob import TrainingJob
-from eagleray_operator.children import metadata, pods
+from eagleray_operator.children import metadata, pods, template
 from eagleray_operator.children.stores import Store, volumes_of
 from eagleray_operator.settings import Settings
 from eagleray_runtime.contract import names as runtime_names
@@ -51,12 +52,24 @@ def config(job: TrainingJob, attempt: int, training: Training, settings: Setting
     )
 
 
-def build(job: TrainingJob, attempt: int, training: Training, settings: Settings) -> dict[str, Any]:
-    """RayJob `<name>-<attempt>`.
+def build(
+    job: TrainingJob, attempt: int, training: Training, settings: Settings, live: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """RayJob `<name>-<attempt>`; a live one that was made otherwise stays so, but for being suspended.
 
     KubeRay would restart a job whose head is lost from zero, in silence; the annotation makes it leave the head lost, and
-    the next attempt resumes from the checkpoint. For the same reason KubeRay's own retries are off.
+    the next attempt resumes from the checkpoint. For the same reason KubeRay's own retries are off, and a head whose
+    container ends does not start again.
     """
+    rendered = _render(job, attempt, training, settings)
+    if live is None or template.is_that_of(live, rendered):
+        return rendered
+    kept = template.as_made(live)
+    kept["spec"]["suspend"] = job.spec.suspend
+    return kept
+
+
+def _render(job: TrainingJob, attempt: int, training: Training, settings: Settings) -> dict[str, Any]:
     spec = job.spec
     volumes, mounts = volumes_of([store for store in (training.output, training.data) if store is not None])
     for volume, mount in (
@@ -81,7 +94,8 @@ def build(job: TrainingJob, attempt: int, training: Training, settings: Settings
     )
     if training.engine is Engine.NUMPY:
         # One process does all the work: on the head itself, so that no second pod has to start.
-        cluster = pods.cluster(settings=settings, uid=job.metadata.uid, head=worker, head_cpus=pods.logical_cpus(worker.cpus))
+        head = replace(worker, restarts=False)
+        cluster = pods.cluster(settings=settings, uid=job.metadata.uid, head=head, head_cpus=pods.logical_cpus(worker.cpus))
     else:
         cluster = pods.cluster(
             settings=settings,
@@ -92,23 +106,24 @@ def build(job: TrainingJob, attempt: int, training: Training, settings: Settings
             bounds=(spec.workers.min, spec.workers.most),
             autoscaling=spec.workers.most > spec.workers.min,
         )
-    return {
+    content = {
+        "submissionMode": "HTTPMode",
+        "entrypoint": runtime_names.TRAINING_ENTRYPOINT,
+        "shutdownAfterJobFinishes": True,
+        "backoffLimit": 0,
+        "preRunningDeadlineSeconds": settings.start_deadline_seconds,
+        "rayClusterSpec": cluster,
+    }
+    manifest = {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
         "metadata": {
             **metadata.child(names.TRAINING_JOB, job.metadata, names.ray_job(job.metadata.name, attempt), attempt=str(attempt)),
             "annotations": {"ray.io/disable-provisioned-head-restart": "true"},
         },
-        "spec": {
-            "submissionMode": "HTTPMode",
-            "entrypoint": runtime_names.TRAINING_ENTRYPOINT,
-            "shutdownAfterJobFinishes": True,
-            "backoffLimit": 0,
-            "preRunningDeadlineSeconds": settings.start_deadline_seconds,
-            "suspend": spec.suspend,
-            "rayClusterSpec": cluster,
-        },
+        "spec": {**content, "suspend": spec.suspend},
     }
+    return template.marked(manifest, content)
 
 
 def _head(worker: pods.RayPod, settings: Settings) -> pods.RayPod:
@@ -116,15 +131,8 @@ def _head(worker: pods.RayPod, settings: Settings) -> pods.RayPod:
 
     With Ray's share alone, Ray's memory monitor kills the actors of Ray Train and the job hangs.
     """
-    return pods.RayPod(
-        image=worker.image,
-        cpus=settings.head_cpus,
-        memory=pods.total_memory(settings.head_memory, worker.memory),
-        environment=worker.environment,
-        volumes=worker.volumes,
-        mounts=worker.mounts,
-        labels=worker.labels,
-    )
+    memory = pods.total_memory(settings.head_memory, worker.memory)
+    return replace(worker, cpus=settings.head_cpus, memory=memory, gpus=0, restarts=False)
 
 
 def _data_volume(job: TrainingJob) -> list[tuple[dict[str, Any], dict[str, Any]]]:

@@ -1,5 +1,6 @@
 """The RayService of one revision of a ModelDeployment, and the config that its replicas read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -7,7 +8,7 @@ import yaml
 
 from eagleray_operator.api import names
 from eagleray_operator.api.modeldeployment import ModelDeployment
-from eagleray_operator.children import metadata, pods
+from eagleray_operator.children import metadata, pods, template
 from eagleray_operator.children.stores import Store, volumes_of
 from eagleray_operator.settings import Settings
 from eagleray_runtime.contract import names as runtime_names
@@ -70,23 +71,13 @@ def config(deployment: ModelDeployment, serving: Serving) -> ServingConfig:
 
 def serve_config(deployment: ModelDeployment) -> dict[str, Any]:
     """Ray Serve's declarative config; only its replica numbers may change within a revision."""
-    spec = deployment.spec
+    resources = deployment.spec.resources
     replica: dict[str, Any] = {
         "name": runtime_names.SERVE_DEPLOYMENT,
         "max_ongoing_requests": MAX_ONGOING_REQUESTS,
-        "ray_actor_options": {"num_cpus": pods.logical_cpus(spec.resources.cpus), "num_gpus": spec.resources.gpus},
+        "ray_actor_options": {"num_cpus": pods.logical_cpus(resources.cpus), "num_gpus": resources.gpus},
+        **_numbers(deployment),
     }
-    if spec.autoscaling:
-        replica["autoscaling_config"] = {
-            "min_replicas": spec.autoscaling.min_replicas,
-            "max_replicas": spec.autoscaling.max_replicas,
-            "target_ongoing_requests": spec.autoscaling.target_ongoing_requests or DEFAULT_TARGET_ONGOING_REQUESTS,
-            "upscale_delay_s": spec.autoscaling.upscale_delay_seconds,
-            "downscale_delay_s": spec.autoscaling.downscale_delay_seconds,
-            "look_back_period_s": max(2, min(30, spec.autoscaling.upscale_delay_seconds)),
-        }
-    else:
-        replica["num_replicas"] = bounds(deployment)[0]
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": "0.0.0.0", "port": runtime_names.SERVE_PORT},  # noqa: S104
@@ -103,8 +94,60 @@ def serve_config(deployment: ModelDeployment) -> dict[str, Any]:
     }
 
 
-def build(deployment: ModelDeployment, serving: Serving, settings: Settings) -> dict[str, Any]:
-    """RayService `<name>-<revision>`; KubeRay is told never to replace its cluster: a new content is a new revision."""
+def _numbers(deployment: ModelDeployment) -> dict[str, Any]:
+    """How many replicas Serve is to have; whether that is a number or a range is part of the revision."""
+    scaling = deployment.spec.autoscaling
+    if scaling is None:
+        return {"num_replicas": bounds(deployment)[0]}
+    return {
+        "autoscaling_config": {
+            "min_replicas": scaling.min_replicas,
+            "max_replicas": scaling.max_replicas,
+            "target_ongoing_requests": scaling.target_ongoing_requests or DEFAULT_TARGET_ONGOING_REQUESTS,
+            "upscale_delay_s": scaling.upscale_delay_seconds,
+            "downscale_delay_s": scaling.downscale_delay_seconds,
+            "look_back_period_s": max(2, min(30, scaling.upscale_delay_seconds)),
+        }
+    }
+
+
+def _pod_numbers(deployment: ModelDeployment) -> dict[str, int]:
+    least, most = bounds(deployment)
+    return {"replicas": least, "minReplicas": least, "maxReplicas": most}
+
+
+def build(
+    deployment: ModelDeployment, serving: Serving, settings: Settings, live: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """RayService `<name>-<revision>`; a live one that was made otherwise stays so, but for its replica numbers.
+
+    KubeRay is told never to replace its cluster: a new content is a new revision.
+    """
+    rendered = _render(deployment, serving, settings)
+    if live is None or template.is_that_of(live, rendered):
+        return rendered
+    kept = template.as_made(live)
+    kept["spec"]["rayClusterConfig"]["workerGroupSpecs"][0] |= _pod_numbers(deployment)
+    config = yaml.safe_load(kept["spec"]["serveConfigV2"])
+    replica = config["applications"][0]["deployments"][0]
+    wanted = replica | _numbers(deployment)
+    if wanted != replica:
+        config["applications"][0]["deployments"] = [wanted]
+        kept["spec"]["serveConfigV2"] = yaml.safe_dump(config, sort_keys=False)
+    return kept
+
+
+def _content(spec: Mapping[str, Any], deployment: ModelDeployment) -> dict[str, Any]:
+    """What the pods are made from: the spec without its numbers."""
+    config = serve_config(deployment)
+    for name in _numbers(deployment):
+        del config["applications"][0]["deployments"][0][name]
+    cluster = spec["rayClusterConfig"]
+    group = {key: value for key, value in cluster["workerGroupSpecs"][0].items() if key not in _pod_numbers(deployment)}
+    return {**spec, "serveConfigV2": config, "rayClusterConfig": {**cluster, "workerGroupSpecs": [group]}}
+
+
+def _render(deployment: ModelDeployment, serving: Serving, settings: Settings) -> dict[str, Any]:
     spec = deployment.spec
     volumes, mounts = volumes_of([serving.model])
     volume, mount = pods.config_volume(names.serving_config(deployment.metadata.name, serving.revision))
@@ -135,7 +178,7 @@ def build(deployment: ModelDeployment, serving: Serving, settings: Settings) -> 
         mounts=mounts,
         labels=labels,
     )
-    return {
+    manifest: dict[str, Any] = {
         "apiVersion": "ray.io/v1",
         "kind": "RayService",
         "metadata": metadata.child(names.MODEL_DEPLOYMENT, deployment.metadata, name, revision=name),
@@ -155,3 +198,4 @@ def build(deployment: ModelDeployment, serving: Serving, settings: Settings) -> 
             ),
         },
     }
+    return template.marked(manifest, _content(manifest["spec"], deployment))

@@ -1,5 +1,6 @@
 """Numbers of replicas: carried to where they take effect, and read back."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -12,19 +13,19 @@ from eagleray_operator.reconcilers.plan import Observed, Patch
 KEPT_DECISIONS = 5
 
 
-def bounds_of_cluster(deployment: ModelDeployment, cluster: Manifest | None) -> tuple[Patch, ...]:
-    """Carry the bounds over to the RayCluster, which KubeRay 1.6 does not do.
+def bounds_of_cluster(cluster: Manifest | None, wanted: Mapping[str, Any]) -> tuple[Patch, ...]:
+    """Carry the bounds of a wanted RayClusterSpec over to the RayCluster, which KubeRay 1.6 does not do.
 
     `replicas` is Ray's autoscaler's where there is one; without it, it is ours.
     """
     groups = ((cluster or {}).get("spec") or {}).get("workerGroupSpecs") or []
-    if cluster is None or not groups:
+    if cluster is None or not groups or not wanted.get("workerGroupSpecs") or cluster["metadata"].get("deletionTimestamp"):
         return ()
-    least, most = rayservice.bounds(deployment)
-    wanted = {"minReplicas": least, "maxReplicas": most}
-    if deployment.spec.autoscaling is None:
-        wanted["replicas"] = least
-    changes = {field: value for field, value in wanted.items() if groups[0].get(field) != value}
+    fields = ["minReplicas", "maxReplicas"]
+    if not wanted["enableInTreeAutoscaling"]:
+        fields.append("replicas")
+    goal = {field: wanted["workerGroupSpecs"][0][field] for field in fields}
+    changes = {field: value for field, value in goal.items() if groups[0].get(field) != value}
     if not changes:
         return ()
     base = "/spec/workerGroupSpecs/0"

@@ -17,7 +17,7 @@ from eagleray_operator.api.reasons import Reason
 from eagleray_operator.api.trainingjob import TrainingJob
 from eagleray_operator.children import configmap, networkpolicy, rayservice, secret, service
 from eagleray_operator.cluster.port import Manifest, ProbeResult, Ref
-from eagleray_operator.reconcilers import applications, autoscaling, causes, engines, placement, revisions
+from eagleray_operator.reconcilers import applications, autoscaling, causes, engines, heads, placement, revisions
 from eagleray_operator.reconcilers.causes import Cause
 from eagleray_operator.reconcilers.plan import Deletion, Observed, Plan
 from eagleray_operator.reconcilers.prerequisites import unmet
@@ -65,7 +65,7 @@ def reconcile(deployment: ModelDeployment, observed: Observed, settings: Setting
         return Plan()
     status = deployment.status
     problem = unmet(observed)
-    if problem is not None and not observed.of_kind("RayService"):
+    if problem is not None and (observed.missing_kinds or not observed.of_kind("RayService")):
         held: Told = ("False", problem.reason, problem.message)
         return _conclude(deployment, status, held, held, Plan(requeue_after=10), now, accepted=problem)
     if deployment.spec.replicas == 0:
@@ -101,7 +101,7 @@ def _serve(
     values = revisions.content(deployment.spec, source.uri, source.digest, str(engine))
     target = revisions.name_of(deployment.metadata.name, values)
     live = revisions.live_names(observed.of_kind("RayService"))
-    cause = _cause(deployment, target, observed)
+    cause = _cause(deployment, target, observed, now)
     rollout = revisions.decide(
         known=status.revisions,
         active=status.active_revision,
@@ -119,27 +119,26 @@ def _serve(
         engine=engine,
         model=placement.model_at(source.uri, source.secret, settings),
         digest=source.digest,
-        image=_image(deployment, target, engine, observed, settings),
+        image=engines.image(engine, deployment.spec.runtime.image, settings),
     )
-    config_name = names.serving_config(deployment.metadata.name, serving.revision)
-    apply = (
-        networkpolicy.build(names.MODEL_DEPLOYMENT, deployment.metadata, settings),
-        configmap.build(
-            names.MODEL_DEPLOYMENT,
-            deployment.metadata,
-            config_name,
-            rayservice.config(deployment, serving),
-            revision=target,
-        ),
-        rayservice.build(deployment, serving, settings),
-        service.build(deployment.metadata, active),
+    wanted = rayservice.build(deployment, serving, settings, _ray_service(deployment, target, observed))
+    token_is_needed = target not in live or causes.lacks_secret(
+        observed.of_kind("Pod"), names.ray_token_secret(deployment.metadata.uid)
     )
     plan = Plan(
-        ensure=() if target in live else (secret.build(names.MODEL_DEPLOYMENT, deployment.metadata, key),),
-        apply=apply,
-        patch=autoscaling.bounds_of_cluster(deployment, _ray_cluster(target, observed)),
-        delete=_deletions(observed, {revision.name for revision in rollout.revisions}),
-        requeue_after=(rollout.next_look - now).total_seconds() if rollout.next_look else None,
+        ensure=(secret.build(names.MODEL_DEPLOYMENT, deployment.metadata, key),) if token_is_needed else (),
+        apply=(
+            networkpolicy.build(names.MODEL_DEPLOYMENT, deployment.metadata, settings),
+            *_config(deployment, serving, target, observed),
+            wanted,
+            service.build(deployment.metadata, active),
+        ),
+        patch=autoscaling.bounds_of_cluster(_ray_cluster(target, observed), wanted["spec"]["rayClusterConfig"]),
+        delete=(
+            *_deletions(observed, {revision.name for revision in rollout.revisions}),
+            *_wedged(deployment, {active, target}, observed, now),
+        ),
+        requeue_after=min(_waits(rollout, {active, target}, observed, now), default=None),
     )
 
     probe = observed.probes.get(active)
@@ -164,13 +163,51 @@ def _serve(
             "selector": _selector(deployment, active),
         }
     )
-    ready, progressing = _told(deployment, target, active, probe, counts, cause, observed, rollout)
-    if ready[0] != "True" and applications.running(observed.child(Ref("RayService", deployment.metadata.namespace, active))):
+    lost = heads.away(_ray_cluster(active, observed), _pods(active, observed), now)
+    ready, progressing = _told(deployment, target, active, probe, counts, cause, lost, observed, rollout)
+    if ready[0] != "True" and applications.running(_ray_service(deployment, active, observed)):
         plan = replace(plan, requeue_after=PROBE_AGAIN_SECONDS)
-    candidate = observed.child(Ref("RayService", deployment.metadata.namespace, target))
-    if target != active and applications.running(candidate):
+    if target != active and applications.running(_ray_service(deployment, target, observed)):
         plan = replace(plan, requeue_after=PROBE_AGAIN_SECONDS)
-    return _conclude(deployment, status, ready, progressing, plan, now)
+    return _conclude(deployment, status, ready, progressing, plan, now, accepted=unmet(observed))
+
+
+def _config(deployment: ModelDeployment, serving: rayservice.Serving, revision: str, observed: Observed) -> list[Manifest]:
+    """The config of a revision, where there is none yet."""
+    name = names.serving_config(deployment.metadata.name, serving.revision)
+    if observed.child(Ref("ConfigMap", deployment.metadata.namespace, name)) is not None:
+        return []
+    config = rayservice.config(deployment, serving)
+    return [configmap.build(names.MODEL_DEPLOYMENT, deployment.metadata, name, config, revision=revision)]
+
+
+def _silent(wanted: set[str], observed: Observed) -> list[str]:
+    """Those of the revisions that do not answer."""
+    return [name for name in sorted(wanted) if not ((probe := observed.probes.get(name)) and probe.ready)]
+
+
+def _wedged(deployment: ModelDeployment, wanted: set[str], observed: Observed, now: datetime) -> tuple[Deletion, ...]:
+    """RayServices whose head nobody else mends: made anew once they are gone. One that answers is left to its users."""
+    return tuple(
+        Deletion(Ref.of(live), live["metadata"]["uid"])
+        for name in _silent(wanted, observed)
+        if (live := _ray_service(deployment, name, observed)) is not None
+        and not live["metadata"].get("deletionTimestamp")
+        and heads.wedged(_pods(name, observed), now, was_ready=_was_complete(name, observed)) is not None
+    )
+
+
+def _waits(rollout: revisions.Rollout, wanted: set[str], observed: Observed, now: datetime) -> list[float]:
+    """Seconds after which time alone may tell more."""
+    waits = [(rollout.next_look - now).total_seconds()] if rollout.next_look else []
+    for name in _silent(wanted, observed):
+        wedges = heads.next_look(_pods(name, observed), now, was_ready=_was_complete(name, observed))
+        waits.append(causes.PATIENCE_SECONDS if wedges is None else wedges)
+    return waits
+
+
+def _was_complete(revision: str, observed: Observed) -> bool:
+    return heads.was_complete(_ray_cluster(revision, observed))
 
 
 def _told(
@@ -180,10 +217,11 @@ def _told(
     probe: ProbeResult | None,
     counts: ReplicaCounts,
     cause: Cause | None,
+    lost: Cause | None,
     observed: Observed,
     rollout: revisions.Rollout,
 ) -> tuple[Told, Told]:
-    """Ready and Progressing."""
+    """Ready and Progressing; `cause` keeps the target from serving, `lost` is why the active revision is without its head."""
     answers = probe is not None and probe.ready
     if target != active:
         what: Told = (
@@ -192,13 +230,18 @@ def _told(
             else ("True", *_starting(deployment, target, observed))
         )
         if not answers:
-            words = f"{active} does not answer{': ' + probe.message if probe else ''}; {target} is on its way."
-            return ("False", cause.reason if cause else Reason.STARTING, words), what
+            said = lost.message if lost else probe.message if probe else ""
+            reason = lost.reason if lost else cause.reason if cause else Reason.STARTING
+            words = f"{active} does not answer{': ' + said if said else ''}; {target} is on its way."
+            return ("False", reason, words), what
         if cause:
             return ("True", Reason.SERVING_PREVIOUS, f"{target} failed: {cause.message} {active} serves. Correct it."), what
         return ("True", Reason.SERVING, f"{active} serves at {observed.url} while {target} starts."), what
     if answers:
         serving: Told = ("True", Reason.SERVING, f"{counts.ready} of {counts.desired} replicas serve at {observed.url}")
+        if deployment.spec.autoscaling and (broken := heads.without_autoscaler(_pods(active, observed))) is not None:
+            advice = f"Delete RayService {active} to have it replaced, with about a minute's outage."
+            return serving, ("False", Reason.HEAD_LOST, f"{broken} {active} serves and does not scale. {advice}")
         if any(revision.state is RevisionState.DRAINING for revision in rollout.revisions):
             return serving, ("True", Reason.DRAINING, "The revision before serves its last connections.")
         return serving, ("False", Reason.ROLLED_OUT, f"{active} has all traffic.")
@@ -207,12 +250,12 @@ def _told(
         return told, told
     reason, message = _starting(deployment, target, observed)
     was_ready = find(deployment.status.conditions, ConditionType.READY)
-    lost = was_ready is not None and was_ready.status != "Unknown"
-    return ("False" if lost else "Unknown", reason, message), ("True", reason, message)
+    has_served = was_ready is not None and was_ready.status != "Unknown"
+    return ("False" if has_served else "Unknown", reason, message), ("True", reason, message)
 
 
 def _starting(deployment: ModelDeployment, revision: str, observed: Observed) -> tuple[Reason, str]:
-    ray_service = observed.child(Ref("RayService", deployment.metadata.namespace, revision))
+    ray_service = _ray_service(deployment, revision, observed)
     if applications.running(ray_service):
         probe = observed.probes.get(revision)
         said = f" It said: {probe.message}" if probe and probe.message else ""
@@ -224,17 +267,25 @@ def _starting(deployment: ModelDeployment, revision: str, observed: Observed) ->
     return Reason.STARTING, f"{min(len(pods), wanted)} of {wanted} pods of {revision} run."
 
 
-def _cause(deployment: ModelDeployment, revision: str, observed: Observed) -> Cause | None:
+def _cause(deployment: ModelDeployment, revision: str, observed: Observed, now: datetime) -> Cause | None:
     """What keeps a revision from serving; replicas beyond the first that find no room are not a failure."""
-    ray_service = observed.child(Ref("RayService", deployment.metadata.namespace, revision))
+    ray_service, cluster = _ray_service(deployment, revision, observed), _ray_cluster(revision, observed)
+    if refused := causes.of_refusal(observed.refused):
+        return refused
     if applications.running(ray_service):
         return None
+    pods = _pods(revision, observed)
     return (
-        causes.of_refusal(observed.refused)
+        heads.away(cluster, pods, now)
         or applications.cause(ray_service)
-        or causes.of_ray_cluster(_ray_cluster(revision, observed))
-        or causes.of_pods(_pods(revision, observed))
+        or causes.of_ray_cluster(cluster)
+        or causes.of_pods(pods, now)
+        or causes.of_kuberay(ray_service, cluster, now)
     )
+
+
+def _ray_service(deployment: ModelDeployment, revision: str, observed: Observed) -> Manifest | None:
+    return observed.child(Ref("RayService", deployment.metadata.namespace, revision))
 
 
 def _pods(revision: str, observed: Observed) -> list[Manifest]:
@@ -250,15 +301,6 @@ def _ray_cluster(revision: str, observed: Observed) -> Manifest | None:
         ),
         None,
     )
-
-
-def _image(deployment: ModelDeployment, revision: str, engine: engines.Decided, observed: Observed, settings: Settings) -> str:
-    """Image of the revision; one that runs keeps its own when the platform's changes."""
-    live = observed.child(Ref("RayService", deployment.metadata.namespace, revision))
-    if live is not None and deployment.spec.runtime.image is None:
-        containers = live["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"]
-        return str(containers[0]["image"])
-    return engines.image(engine, deployment.spec.runtime.image, settings)
 
 
 def _deletions(observed: Observed, kept: set[str]) -> tuple[Deletion, ...]:

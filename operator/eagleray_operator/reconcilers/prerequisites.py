@@ -1,7 +1,7 @@
 """What must be there before a resource can get any children."""
 
 from eagleray_operator.api.reasons import Reason
-from eagleray_operator.reconcilers.causes import Cause
+from eagleray_operator.reconcilers.causes import KUBERAY, Cause
 from eagleray_operator.reconcilers.plan import Observed
 
 
@@ -11,7 +11,7 @@ def unmet(observed: Observed) -> Cause | None:
         kinds = ", ".join(observed.missing_kinds)
         return Cause(
             Reason.PREREQUISITE_MISSING,
-            f"KubeRay is missing: this cluster does not know {kinds}. Install KubeRay 1.6 or newer; this goes on by itself.",
+            f"KubeRay is missing: this cluster does not know {kinds}. Install {KUBERAY}; this goes on by itself.",
         )
     for ref in sorted(observed.absent):
         return Cause(

@@ -26,7 +26,7 @@ def content(spec: ModelDeploymentSpec, uri: str, digest: str | None, engine: str
 
 def name_of(deployment: str, values: dict[str, Any]) -> str:
     """Name of the revision with that content, which is the name of its RayService."""
-    return names.ray_service(deployment, names.revision_hash(values))
+    return names.ray_service(deployment, names.content_hash(values))
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,24 @@
 import re
 
 QUOTE_MAX = 1000
-"""Longest quotation of a log, an event or a traceback, in characters."""
+"""Longest quotation of a log, an event or a traceback, in bytes of UTF-8."""
 
+_CUT = " ... "
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
 def quote(words: str, limit: int = QUOTE_MAX) -> str:
-    """The end of the words, which holds the cause, without terminal colours."""
+    """The words without terminal colours; of longer ones the beginning, which names who speaks, and twice as much of the end.
+
+    A scheduler says at the beginning what it lacks, a traceback at its end.
+    """
     plain = _ANSI.sub("", words).strip()
-    return plain if len(plain) <= limit else "... " + plain[-(limit - 4) :]
+    encoded = plain.encode()
+    if len(encoded) <= limit:
+        return plain
+    room = limit - len(_CUT)
+    beginning, end = encoded[: room // 3], encoded[-(room - room // 3) :]
+    return beginning.decode(errors="ignore") + _CUT + end.decode(errors="ignore")
 
 
 def last_line(words: str) -> str:

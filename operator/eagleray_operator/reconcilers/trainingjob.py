@@ -10,7 +10,7 @@ from eagleray_operator.api.reasons import Reason
 from eagleray_operator.api.trainingjob import Attempt, TrainingJob, TrainingJobStatus
 from eagleray_operator.children import claim, configmap, networkpolicy, rayjob, secret
 from eagleray_operator.cluster.port import Manifest, Ref
-from eagleray_operator.reconcilers import causes, engines, placement, reports, retry
+from eagleray_operator.reconcilers import autoscaling, causes, engines, placement, reports, retry
 from eagleray_operator.reconcilers.attempts import AttemptState, Finding, examine
 from eagleray_operator.reconcilers.causes import Cause
 from eagleray_operator.reconcilers.plan import Deletion, Observed, Plan
@@ -59,10 +59,22 @@ def reconcile(job: TrainingJob, observed: Observed, settings: Settings, now: dat
         return Plan()
     if finished(job.status):
         return _after_the_end(job, observed, now)
-    problem = unmet(observed)
-    if problem is not None and not job.status.attempts:
-        return _conclude(job, job.status, _held_up(problem), Plan(requeue_after=10), now, accepted=problem)
     return _run(job, observed, settings, now, key)
+
+
+def _without_rows(job: TrainingJob, observed: Observed) -> Cause | None:
+    """The key of a ConfigMap that is there without it: its pod would wait for a volume without saying why."""
+    rows = job.spec.data.config_map_ref
+    if rows is None:
+        return None
+    found = observed.references.get(Ref("ConfigMap", job.metadata.namespace, rows.name))
+    if found is None:
+        return None
+    keys = sorted({**(found.get("data") or {}), **(found.get("binaryData") or {})})
+    if rows.key in keys:
+        return None
+    words = f"ConfigMap {rows.name} has no key {rows.key}; it has {', '.join(keys) or 'none'}. Add it; this goes on by itself."
+    return Cause(Reason.REFERENCE_NOT_FOUND, words)
 
 
 def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime, key: bytes) -> Plan:
@@ -75,6 +87,9 @@ def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime
         cause = Cause(Reason.DEADLINE_EXCEEDED, f"{limit} s are spent, over all attempts. Raise runPolicy.activeDeadlineSeconds.")
         return _fail(job, status, observed, cause, now)
 
+    problem = unmet(observed) or _without_rows(job, observed)
+    if problem is not None and (observed.missing_kinds or not status.attempts):
+        return _conclude(job, status, _held_up(problem), Plan(requeue_after=10), now, accepted=problem)
     attempt = status.attempts[-1] if status.attempts else None
     if attempt is None and job.spec.suspend:
         return _conclude(job, status, _suspended(), Plan(), now)
@@ -87,7 +102,7 @@ def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime
         status = reports.with_attempt(status, attempt)
         status = status.model_copy(update={"start_time": status.start_time or now})
 
-    finding = _examine(job, attempt, observed)
+    finding = _examine(job, attempt, observed, now)
     if observed.refused:
         finding = Finding(AttemptState.STARTING, causes.of_refusal(observed.refused))
     if finding.state is AttemptState.FAILED and finding.cause is not None:
@@ -101,14 +116,17 @@ def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime
     engine, choice = engines.for_training(job.spec)
     status = status.model_copy(update={"chosen": reports.with_choices(status.chosen, [choice] if choice else [])})
     plan = _children(job, attempt, engine, observed, settings, key)
-    plan = replace(plan, delete=_old_attempts(job, attempt, observed))
+    waits = [plan.requeue_after] if plan.requeue_after is not None else []
     if deadline is not None:
-        plan = replace(plan, requeue_after=(deadline - now).total_seconds())
+        waits.append((deadline - now).total_seconds())
+    if finding.look_again is not None:
+        waits.append(finding.look_again)
+    plan = replace(plan, delete=_old_attempts(job, attempt, observed), requeue_after=min(waits, default=None))
     if job.spec.suspend:
         state = _suspended() if finding.state is AttemptState.SUSPENDED else _suspending()
     else:
         state = _underway(job, status, attempt, finding, observed)
-    return _conclude(job, status, state, plan, now)
+    return _conclude(job, status, state, plan, now, accepted=problem)
 
 
 def _children(
@@ -119,48 +137,55 @@ def _children(
     settings: Settings,
     key: bytes,
 ) -> Plan:
+    live = observed.child(_ray_job(job, attempt))
     training = rayjob.Training(
         engine=engine,
         output=placement.output_of(job, settings),
         data=placement.data_of(job, settings),
-        image=_image(job, attempt, engine, observed, settings),
+        image=engines.image(engine, job.spec.runtime.image, settings),
     )
-    config = rayjob.config(job, attempt.number, training, settings)
     apply = [networkpolicy.build(names.TRAINING_JOB, job.metadata, settings)]
-    if placement.needs_claim(job, settings):
+    if placement.needs_claim(job, settings) and (live is None or observed.of_kind("PersistentVolumeClaim")):
         apply.append(claim.build(job))
     config_name = names.training_config(job.metadata.name, attempt.number)
-    apply.append(configmap.build(names.TRAINING_JOB, job.metadata, config_name, config, attempt=str(attempt.number)))
-    apply.append(rayjob.build(job, attempt.number, training, settings))
-    starts = observed.child(_ray_job(job, attempt)) is None
-    ensure = (secret.build(names.TRAINING_JOB, job.metadata, key),) if starts else ()
-    return Plan(ensure=ensure, apply=tuple(apply))
-
-
-def _image(job: TrainingJob, attempt: Attempt, engine: engines.Decided, observed: Observed, settings: Settings) -> str:
-    """Image of the attempt; one that runs keeps its own when the platform's changes."""
-    live = observed.child(_ray_job(job, attempt))
-    if live is not None and job.spec.runtime.image is None:
-        containers = live["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
-        return str(containers[0]["image"])
-    return engines.image(engine, job.spec.runtime.image, settings)
+    if observed.child(Ref("ConfigMap", job.metadata.namespace, config_name)) is None:
+        config = rayjob.config(job, attempt.number, training, settings)
+        apply.append(configmap.build(names.TRAINING_JOB, job.metadata, config_name, config, attempt=str(attempt.number)))
+    wanted = rayjob.build(job, attempt.number, training, settings, live)
+    apply.append(wanted)
+    token_is_needed = live is None or causes.lacks_secret(_pods(attempt, observed), names.ray_token_secret(job.metadata.uid))
+    return Plan(
+        ensure=(secret.build(names.TRAINING_JOB, job.metadata, key),) if token_is_needed else (),
+        apply=tuple(apply),
+        patch=autoscaling.bounds_of_cluster(_ray_cluster(job, attempt, observed), wanted["spec"]["rayClusterSpec"]),
+    )
 
 
 def _ray_job(job: TrainingJob, attempt: Attempt) -> Ref:
     return Ref("RayJob", job.metadata.namespace, names.ray_job(job.metadata.name, attempt.number))
 
 
-def _examine(job: TrainingJob, attempt: Attempt, observed: Observed) -> Finding:
+def _pods(attempt: Attempt, observed: Observed) -> list[Manifest]:
     number = str(attempt.number)
+    return [pod for pod in observed.of_kind("Pod") if pod["metadata"]["labels"].get(names.LABEL_ATTEMPT) == number]
+
+
+def _ray_cluster(job: TrainingJob, attempt: Attempt, observed: Observed) -> Manifest | None:
     ray_job = observed.child(_ray_job(job, attempt))
     name = (ray_job or {}).get("status", {}).get("rayClusterName")
-    cluster = observed.child(Ref("RayCluster", job.metadata.namespace, name)) if name else None
-    pods = [pod for pod in observed.of_kind("Pod") if pod["metadata"]["labels"].get(names.LABEL_ATTEMPT) == number]
+    return observed.child(Ref("RayCluster", job.metadata.namespace, name)) if name else None
+
+
+def _examine(job: TrainingJob, attempt: Attempt, observed: Observed, now: datetime) -> Finding:
     before = find(job.status.conditions, ConditionType.PROGRESSING)
     latched = Cause(before.reason, before.message) if before and before.status == "False" else None
-    finding = examine(ray_job, cluster, pods, latched)
+    ray_job, cluster = observed.child(_ray_job(job, attempt)), _ray_cluster(job, attempt, observed)
+    finding = examine(ray_job, cluster, _pods(attempt, observed), latched, now)
     if finding.state is AttemptState.FAILED and attempt.reason is not None:
         return Finding(finding.state, Cause(attempt.reason, attempt.message))
+    if finding.state is AttemptState.STARTING and finding.cause is None:
+        claims = observed.of_kind("PersistentVolumeClaim")
+        return replace(finding, cause=causes.of_claims(claims, _pods(attempt, observed), now))
     return finding
 
 
@@ -269,19 +294,28 @@ def _underway(job: TrainingJob, status: TrainingJobStatus, attempt: Attempt, fin
     progress = status.progress
     if finding.state is AttemptState.RUNNING and progress is not None and progress.stage is not None:
         reason = STAGE_REASON[progress.stage]
-        bounds = job.spec.workers
-        workers = f"{progress.workers} of {bounds.min}..{bounds.most} workers"
+        least, most = _bounds(job, attempt, observed)
+        workers = f"{progress.workers} of {least}..{most} workers"
         message = f"Epoch {progress.epoch} of {progress.epochs}, {workers}, attempt {attempt.number}"
         if attempt.from_epoch:
             message += f" from epoch {attempt.from_epoch}"
-        if progress.workers < bounds.most and bounds.most > bounds.min:
+        if progress.workers < most and most > least:
             message += "; more workers join as capacity appears"
+        if (least, most) != (job.spec.workers.min, job.spec.workers.most):
+            message += "; the next attempt takes the changed spec.workers"
         return State(("True", reason, message), ("Unknown", reason, message))
     pods = [pod for pod in observed.of_kind("Pod") if pod.get("status", {}).get("phase") == "Running"]
     engine, _ = engines.for_training(job.spec)
     wanted = 1 if engine is Engine.NUMPY else 1 + job.spec.workers.min
     message = f"{min(len(pods), wanted)} of {wanted} pods run, attempt {attempt.number}."
     return State(("True", Reason.STARTING, message), ("Unknown", Reason.STARTING, message))
+
+
+def _bounds(job: TrainingJob, attempt: Attempt, observed: Observed) -> tuple[int, int]:
+    """Fewest and most workers of the running attempt, which keeps those that it began with."""
+    live = observed.child(_ray_job(job, attempt))
+    groups = live["spec"]["rayClusterSpec"].get("workerGroupSpecs") if live else None
+    return (groups[0]["minReplicas"], groups[0]["maxReplicas"]) if groups else (1, 1)
 
 
 def _recovering(attempt: Attempt) -> State:

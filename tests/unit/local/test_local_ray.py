@@ -18,6 +18,7 @@ from eagleray_operator.local.mounts import Mounts
 from eagleray_operator.reconcilers import applications, attempts
 from eagleray_operator.settings import Settings
 from eagleray_runtime.contract.blocks import Engine
+from tests.support.makers import NOW
 from tests.unit.local.fake_ray import FakeRay
 
 SETTINGS = Settings(reports_url="http://127.0.0.1:9/v1/reports")
@@ -169,7 +170,7 @@ async def test_a_failed_job_tells_what_its_process_said(machine: Machine) -> Non
     status = await machine.jobs(2)
     machine.ray.jobs[status["jobId"]] |= {"status": "FAILED", "message": "exit code 1: ValueError: no"}
     await machine.jobs()
-    finding = attempts.examine(await machine.cluster.get(JOB), None, [], None)
+    finding = attempts.examine(await machine.cluster.get(JOB), None, [], None, NOW)
     assert finding.state is attempts.AttemptState.FAILED
     assert finding.cause is not None
     assert "ValueError: no" in finding.cause.message
@@ -221,7 +222,7 @@ async def test_first_answers_that_make_no_sense_are_asked_again(machine: Machine
 async def test_a_job_that_does_not_fit_tells_why_and_ends(machine: Machine) -> None:
     await with_job(machine, workers={"cpus": 9})
     await machine.jobs(2)
-    finding = attempts.examine(await machine.cluster.get(JOB), None, machine.pods(), None)
+    finding = attempts.examine(await machine.cluster.get(JOB), None, machine.pods(), None, NOW)
     assert finding.cause is not None
     assert finding.cause.reason == "Unschedulable"
     assert "needs 9 CPUs and 0 GPUs in all; the Ray of this machine counts 8 and 0" in finding.cause.message
@@ -233,7 +234,7 @@ async def test_a_job_that_does_not_fit_tells_why_and_ends(machine: Machine) -> N
 async def test_a_key_that_is_not_in_the_config_map_is_told(machine: Machine) -> None:
     await with_job(machine, data={"configMapRef": {"name": "rows", "key": "rows.cvs"}, "target": "y"})
     await machine.jobs(2)
-    finding = attempts.examine(await machine.cluster.get(JOB), None, machine.pods(), None)
+    finding = attempts.examine(await machine.cluster.get(JOB), None, machine.pods(), None, NOW)
     assert finding.cause is not None
     assert 'configmap "rows" has no key rows.cvs; it has rows.csv' in finding.cause.message
 
