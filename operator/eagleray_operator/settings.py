@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from eagleray_runtime.contract.blocks import Block
 
@@ -53,8 +53,16 @@ class Settings(Block):
     key_path: str = Field("/etc/eagleray/key/key", description="File with the key that Ray's tokens are derived from.")
     serving_environment: dict[str, str] = Field(
         default_factory=dict,
-        description="More environment variables of the serving pods (an administrator's tuning).",
+        description="More environment variables of the serving pods (an administrator's tuning); none of RAY_AUTH_*.",
     )
+
+    @field_validator("serving_environment")
+    @classmethod
+    def _leave_authentication_on(cls, value: dict[str, str]) -> dict[str, str]:
+        """KubeRay leaves out its own variables where there are some of these names: the cluster would be open to all."""
+        if named := sorted(name for name in value if name.startswith("RAY_AUTH")):
+            raise ValueError(f"{', '.join(named)}: Ray's authentication is always on")
+        return value
 
     @classmethod
     def load(cls, path: Path) -> "Settings":

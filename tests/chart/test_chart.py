@@ -15,26 +15,26 @@ from manifests.monitoring.verification import POD_LABELS
 
 from .conftest import CHART, NAMESPACE, Manifest, Render, Rendered, Run
 
-READ_WRITE = {"get", "list", "watch", "create", "patch", "delete"}
+READ_WRITE = {"get", "list", "watch", "create", "patch"}
 RIGHTS = {
     ("eagleray.io", "trainingjobs"): {"get", "list", "watch", "delete"},
-    ("eagleray.io", "modeldeployments"): {"get", "list", "watch"},
+    ("eagleray.io", "modeldeployments"): {"list", "watch"},
     ("eagleray.io", "trainingjobs/status"): {"patch"},
     ("eagleray.io", "modeldeployments/status"): {"patch"},
     ("eagleray.io", "trainingjobs/finalizers"): {"update"},
     ("eagleray.io", "modeldeployments/finalizers"): {"update"},
-    ("ray.io", "rayjobs"): READ_WRITE,
-    ("ray.io", "rayservices"): READ_WRITE,
-    ("ray.io", "rayclusters"): {"get", "list", "watch", "patch"},
-    ("", "pods"): {"get", "list", "watch"},
-    ("", "configmaps"): READ_WRITE,
+    ("ray.io", "rayjobs"): READ_WRITE | {"delete"},
+    ("ray.io", "rayservices"): READ_WRITE | {"delete"},
+    ("ray.io", "rayclusters"): {"list", "watch", "patch"},
+    ("", "pods"): {"list", "watch"},
+    ("", "configmaps"): READ_WRITE | {"delete"},
     ("", "services"): READ_WRITE,
     ("", "persistentvolumeclaims"): READ_WRITE,
     ("", "secrets"): {"create"},
     ("networking.k8s.io", "networkpolicies"): READ_WRITE,
-    ("events.k8s.io", "events"): {"create", "patch"},
+    ("events.k8s.io", "events"): {"create"},
     ("authentication.k8s.io", "tokenreviews"): {"create"},
-    ("apiextensions.k8s.io", "customresourcedefinitions"): {"get", "list", "watch"},
+    ("apiextensions.k8s.io", "customresourcedefinitions"): {"list", "watch"},
 }
 
 
@@ -106,7 +106,7 @@ def test_its_lease_is_the_only_one_that_it_may_touch(usual: Rendered) -> None:
     create, rest = usual.one("Role")["rules"]
     assert create == {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]}
     assert (rest["resources"], rest["resourceNames"]) == (["leases"], ["eagleray"])
-    assert set(rest["verbs"]) == {"get", "patch", "update"}
+    assert set(rest["verbs"]) == {"get", "update"}
 
 
 def test_no_role_reads_secrets_or_holds_a_wildcard(usual: Rendered) -> None:
@@ -247,6 +247,7 @@ def test_people_may_use_the_resources_by_the_default_roles(usual: Rendered, rend
         "replicas=two",
         "modelStore.uri=http://models",
         "runtime.images.pullPolicy=Sometimes",
+        "settings.servingEnvironment.RAY_AUTH_MODE=disabled",
         "podSecurityContext.runAsUser=0",
     ],
 )

@@ -1,6 +1,8 @@
 """The NetworkPolicy around the pods of a resource: closed but for what they need."""
 
+from ipaddress import ip_network
 from typing import Any
+from urllib.parse import urlsplit
 
 from eagleray_operator.api import names
 from eagleray_operator.api.common import Metadata
@@ -22,9 +24,9 @@ def _ports(*ports: int) -> list[dict[str, Any]]:
 def build(kind: str, owner: Metadata, settings: Settings) -> dict[str, Any]:
     """Policy of the resource's pods.
 
-    In: one another, KubeRay to the dashboard and Serve, the operator's probe, Prometheus to the metrics; a deployment's
-    Serve port also from its own namespace. Out: one another, DNS, and the addresses of the settings (stores, the
-    apiserver for the autoscaler, reports), which leave out the metadata services of clouds.
+    In: one another, KubeRay to the dashboard, Prometheus to the metrics; to a deployment's Serve port also KubeRay, the
+    operator's probe and the deployment's own namespace. Out: one another, DNS, a job's reports, and the addresses of the
+    settings (stores, the apiserver for the autoscaler), which leave out the metadata services of clouds.
     """
     pods = {"matchLabels": {names.RESOURCE_LABEL[kind]: owner.name}}
     serving = kind == names.MODEL_DEPLOYMENT
@@ -32,7 +34,7 @@ def build(kind: str, owner: Metadata, settings: Settings) -> dict[str, Any]:
         {"from": [{"podSelector": pods}]},
         {
             "from": [_namespace(settings.network.kuberay_namespace)],
-            "ports": _ports(runtime_names.DASHBOARD_PORT, runtime_names.SERVE_PORT),
+            "ports": _ports(runtime_names.DASHBOARD_PORT, *([runtime_names.SERVE_PORT] if serving else [])),
         },
     ]
     if serving:
@@ -44,9 +46,12 @@ def build(kind: str, owner: Metadata, settings: Settings) -> dict[str, Any]:
     egress: list[dict[str, Any]] = [
         {"to": [{"podSelector": pods}]},
         {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]},
-        {"to": [_namespace(settings.namespace)]},
         {"to": [_block(cidr, settings.network.egress_except) for cidr in settings.network.egress_cidrs]},
     ]
+    if not serving and settings.reports_url:
+        # The Service of the reports and the pods behind it listen on the same port.
+        port = urlsplit(settings.reports_url).port or 80
+        egress.append({"to": [_namespace(settings.namespace)], "ports": _ports(port)})
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -63,6 +68,11 @@ def build(kind: str, owner: Metadata, settings: Settings) -> dict[str, Any]:
 def _block(cidr: str, excepted: list[str]) -> dict[str, Any]:
     block: dict[str, Any] = {"cidr": cidr}
     # An exception must lie within its block, or the apiserver refuses the policy.
-    if cidr == "0.0.0.0/0" and excepted:
-        block["except"] = excepted
+    if within := [exception for exception in excepted if _lies_within(exception, cidr)]:
+        block["except"] = within
     return {"ipBlock": block}
+
+
+def _lies_within(inner: str, outer: str) -> bool:
+    one, other = ip_network(inner), ip_network(outer)
+    return one.version == other.version and one != other and one.subnet_of(other)  # type: ignore[arg-type]

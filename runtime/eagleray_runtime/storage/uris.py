@@ -1,12 +1,16 @@
 """Which URIs are allowed and what they mean on this machine."""
 
 import os
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from eagleray_runtime.contract.names import ALLOW_FILE_URIS_ENV, PVC_ROOT, PVC_ROOT_ENV
 from eagleray_runtime.errors import StoreRefused
+
+_NAME = re.compile(r"(?![0-9.]+$)[A-Za-z0-9][A-Za-z0-9._-]*")
+_FORBIDDEN = re.compile(r"[?#%\\\x00-\x1f\x7f]")
 
 
 class Target(NamedTuple):
@@ -20,7 +24,8 @@ def parse(uri: str, environ: Mapping[str, str] = os.environ) -> Target:
     """Turn s3://bucket/path, pvc://claim/path or (local mode only) file:///path into a protocol and a path.
 
     Raises:
-        StoreRefused: another scheme, no bucket or claim, a `..` in the path, or file:// where it is not allowed.
+        StoreRefused: another scheme, no bucket or claim, a user, port, query or address in numbers, a `..` in the path, or
+            file:// where it is not allowed.
     """
     parts = urlsplit(uri)
     path = uri.split("://", 1)[-1].rstrip("/")
@@ -36,6 +41,8 @@ def parse(uri: str, environ: Mapping[str, str] = os.environ) -> Target:
         raise StoreRefused(f"{uri}: the scheme is not known: use s3://bucket/path or pvc://claim/path")
     if not parts.netloc:
         raise StoreRefused(f"{uri}: the {'bucket' if parts.scheme == 's3' else 'claim'} is missing after {parts.scheme}://")
+    if not _NAME.fullmatch(parts.netloc) or _FORBIDDEN.search(uri):
+        raise StoreRefused(f"{uri}: write {parts.scheme}://name/path; no user, port, query or IP address")
     if parts.scheme == "pvc":
         return Target("file", f"{environ.get(PVC_ROOT_ENV, PVC_ROOT)}/{path}")
     return Target("s3", path)
