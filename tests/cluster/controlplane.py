@@ -7,6 +7,7 @@ run side by side, each in a state folder of its own.
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,13 @@ from .processes import Daemon, recorded
 from .waiting import wait_until
 
 LOOPBACK = "127.0.0.1"
+AUDIT_LOG = "audit.log"
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata"}],
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,8 @@ class ControlPlaneProcesses:
     logs: Path
     #: Words before every command, to run it in a network namespace.
     inside: Sequence[str] = ()
+    #: Whether the apiserver writes down who asked for what.
+    audit: bool = False
 
     @property
     def credentials(self) -> Credentials:
@@ -106,6 +116,16 @@ class ControlPlaneProcesses:
         if self.address == LOOPBACK:
             # The `kubernetes` Service may not point at loopback; without pods nobody asks for it.
             command.append("--endpoint-reconciler-type=none")
+            # As some clusters have it: whoever sets an owner that must wait for the child needs a right on that owner.
+            command.append("--enable-admission-plugins=OwnerReferencesPermissionEnforcement")
+        if self.audit:
+            policy = self.state / "audit-policy.json"
+            write_private(policy, json.dumps(AUDIT_POLICY))
+            command += [
+                f"--audit-policy-file={policy}",
+                f"--audit-log-path={self.state / AUDIT_LOG}",
+                "--audit-log-mode=blocking",
+            ]
         return command
 
     def kubectl_command(self, *arguments: str) -> list[str]:
@@ -145,16 +165,32 @@ class ControlPlane:
     """A control plane on loopback, for tests that need a real apiserver and no pods."""
 
     def __init__(
-        self, state: Path | None = None, *, cache: Path | None = None, say: Callable[[str], None] = lambda line: None
+        self,
+        state: Path | None = None,
+        *,
+        cache: Path | None = None,
+        say: Callable[[str], None] = lambda line: None,
+        audit: bool = False,
     ) -> None:
         self._cache = cache or cache_folder()
         self.state = (state or self._cache / "control-planes" / "default").resolve()
         self._say = say
+        self._audit = audit
         self._builder = Builder(self._cache, lambda: find_go(self._cache, say), say)
 
     @property
     def kubeconfig(self) -> Path:
         return self.state / "kubeconfig"
+
+    @property
+    def audit_log(self) -> Path:
+        """One JSON object a line for each request, where `audit` was asked for."""
+        return self.state / AUDIT_LOG
+
+    @property
+    def service_account_key(self) -> Path:
+        """What the apiserver signs tokens of pods with: a test may forge one."""
+        return self._processes().credentials.service_account_key
 
     def up(self) -> None:
         """Bring it up with KubeRay's resource definitions; nothing to do when it is."""
@@ -193,6 +229,7 @@ class ControlPlane:
             kubeconfig=self.kubeconfig,
             records=self.state / "processes",
             logs=self.state / "logs",
+            audit=self._audit,
         )
 
     def _remove(self) -> None:

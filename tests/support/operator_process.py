@@ -59,6 +59,17 @@ class OperatorProcess:
             self.process.terminate()
         return self.process.wait(timeout=30)
 
+    def report(self, body: str, token: str | None) -> int:
+        """Send a report as a pod does; returns the HTTP status."""
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        url = f"http://127.0.0.1:{self._ports[1]}/v1/reports"
+        request = urllib.request.Request(url, body.encode(), headers, method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
     def metrics(self) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[0]}/metrics", timeout=5) as answer:
             return str(answer.read().decode())
