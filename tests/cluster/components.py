@@ -10,7 +10,7 @@ from pathlib import Path
 from .access import Credentials, write_private
 from .layout import NodeLayout
 from .machine import PLUGIN_FOLDER
-from .network import NODE_ADDRESS, POD_RANGE
+from .network import NODE_ADDRESS, POD_RANGE, SERVICE_RANGE
 from .processes import Daemon
 
 NODE_NAME = "node1"
@@ -75,6 +75,20 @@ class Components:
             f"--healthz-bind-address={NODE_ADDRESS}:10256",
             # The size of the connection table is the machine's setting; no network namespace but the first may change it.
             "--conntrack-max-per-core=0",
+        )
+
+    def network_policies(self) -> list[str]:
+        """Of all that kube-router can do, only the enforcement of NetworkPolicies."""
+        return self.command(
+            "kube-router",
+            f"--kubeconfig={self.layout.kubeconfig}",
+            f"--hostname-override={NODE_NAME}",
+            "--run-firewall=true",
+            "--run-router=false",
+            "--run-service-proxy=false",
+            "--run-loadbalancer=false",
+            "--enable-cni=false",
+            f"--service-cluster-ip-range={SERVICE_RANGE}",
         )
 
     def kubelet(self) -> list[str]:

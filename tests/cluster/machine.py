@@ -15,6 +15,7 @@ PACKAGES: dict[str, str] = {
     "runc": "/usr/sbin/runc",
     "containernetworking-plugins": "/usr/lib/cni/bridge",
     "iptables": "/usr/sbin/iptables",
+    "ipset": "/usr/sbin/ipset",
     "nftables": "/usr/sbin/nft",
     "conntrack": "/usr/sbin/conntrack",
     "ethtool": "/usr/sbin/ethtool",

@@ -90,10 +90,11 @@ COREDNS = GoModule("coredns", ("coredns",), package=".")
 HELM = GoModule("helm", ("helm",))
 VERSITYGW = GoModule("versitygw", ("versitygw",))
 PROVISIONER = GoModule("local-path-provisioner", ("local-path-provisioner",))
+KUBE_ROUTER = GoModule("kube-router", ("kube-router",))
 PAUSE = GoModule("pause", ("pause",), package=".")
 
 #: In this order: the control plane is what most tests wait for.
-ALL = (KUBERNETES, KUBERAY, CONTAINERD, COREDNS, HELM, VERSITYGW, PROVISIONER, PAUSE)
+ALL = (KUBERNETES, KUBERAY, CONTAINERD, COREDNS, HELM, VERSITYGW, PROVISIONER, KUBE_ROUTER, PAUSE)
 CONTROL_PLANE = (KUBERNETES, KUBERAY)
 
 

@@ -243,6 +243,8 @@ class Node:
             return next(filter(None, (daemon.why_not_alive() for daemon in daemons)), None)
 
         wait_until(self._node_ready, "node Ready", seconds=120, still_possible=ended)
+        # It asks for the node that it is on, and ends if there is none yet.
+        self._daemon("kube-router", self._components.network_policies())
         wait_until(lambda: all(self._deployments().values()), "KubeRay, S3 and volumes", seconds=120, still_possible=ended)
 
     def _node_ready(self) -> bool:
