@@ -92,11 +92,11 @@ def _render(arguments: argparse.Namespace) -> int:
 
 def _operator(arguments: argparse.Namespace) -> int:
     try:
-        from eagleray_operator import handlers
+        from eagleray_operator import process
     except ModuleNotFoundError as error:
         return _lacks(error, "operator")
     try:
-        return handlers.main(arguments.settings)
+        return process.main(arguments.settings)
     except (ValidationError, OSError) as error:
         return _refused(error)
 

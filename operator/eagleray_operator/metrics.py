@@ -85,6 +85,11 @@ class Metrics:
             buckets=JOB_BUCKETS,
             registry=registry,
         )
+        self._watches = Counter(
+            "eagleray_watch_restarts",
+            "How often the watches had to begin anew, as when a definition is gone that they look at.",
+            registry=registry,
+        )
         self._reports = Counter(
             "eagleray_reports",
             "Reports of the runtime by type and by the HTTP status that answered them.",
@@ -126,6 +131,10 @@ class Metrics:
     def became_ready(self, kind: str, seconds: float) -> None:
         """A deployment is Ready, or a job has succeeded, for the first time, so long after its creation."""
         (self._succeeded if kind == names.TRAINING_JOB else self._ready).observe(seconds)
+
+    def watches_restarted(self) -> None:
+        """The watches have ended and begun anew."""
+        self._watches.inc()
 
     def report(self, type_: str, code: int) -> None:
         """A report was answered; `type_` is `unknown` for a body that could not be read."""

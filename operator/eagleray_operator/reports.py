@@ -1,5 +1,6 @@
 """The reports endpoint: what the runtime tells about its work."""
 
+import logging
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -10,6 +11,8 @@ from eagleray_operator.controller.controller import Controller
 from eagleray_operator.metrics import Metrics
 from eagleray_runtime.contract.names import REPORT_AUDIENCE, REPORTS_PATH
 from eagleray_runtime.contract.reports import REPORT, Report
+
+logger = logging.getLogger(__name__)
 
 MAX_REPORT_BYTES = 256 * 1024
 
@@ -23,11 +26,12 @@ def by_token_review(cluster: Cluster, controller: Controller) -> Authenticate:
     async def authenticate(token: str, report: Report) -> int:
         try:
             identity = await cluster.review_token(token, REPORT_AUDIENCE)
-        except ClusterError:
+            if identity is None:
+                return 401
+            owners = await controller.owner_of_pod(identity.pod_name, identity.pod_uid, identity.namespace)
+        except ClusterError as error:
+            logger.warning("A report of %s cannot be judged: %s", report.resource.name, error.message)
             return 503
-        if identity is None:
-            return 401
-        owners = controller.owner_of_pod(identity.pod_name, identity.pod_uid, identity.namespace)
         return 200 if report.resource.uid in owners else 403
 
     return authenticate

@@ -49,6 +49,8 @@ class Settings(Block):
     drain_seconds: int = Field(30, description="Seconds that a revision keeps serving after traffic was taken from it.")
     progress_interval_seconds: float = Field(5, description="Least seconds between two status writes of mere progress.")
     workers: int = Field(20, description="Resources that are reconciled at a time.")
+    requests_per_second: float = Field(200, gt=0, description="Requests to the apiserver a second in the long run.")
+    requests_burst: int = Field(400, ge=1, description="Requests to the apiserver that may follow one another at once.")
     sweep_seconds: float = Field(300, description="Seconds between two sweeps for deletions that a watch has missed.")
     key_path: str = Field("/etc/eagleray/key/key", description="File with the key that Ray's tokens are derived from.")
     serving_environment: dict[str, str] = Field(

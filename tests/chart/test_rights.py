@@ -64,7 +64,7 @@ NEVER_ASKED = {
 }
 Rights = dict[tuple[str, str], set[str]]
 START = (
-    "import sys; from pathlib import Path; from eagleray_operator.handlers import main; "
+    "import sys; from pathlib import Path; from eagleray_operator.process import main; "
     "main(Path(sys.argv[1]), host='127.0.0.1', probes_port=int(sys.argv[2]), reports_port=int(sys.argv[3]))"
 )
 PATIENCE_SECONDS = 60

@@ -130,7 +130,7 @@ def _die_at_a_write(number: int, when: str) -> None:
 
 
 if __name__ == "__main__":
-    from eagleray_operator.handlers import main
+    from eagleray_operator.process import main
 
     if wish := os.environ.get(DIE_AT):
         at, _, moment = wish.partition(":")

@@ -1,9 +1,10 @@
 """A real cluster, through its apiserver. The only module that imports the Kubernetes client."""
 
+import asyncio
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -13,6 +14,7 @@ from kubernetes.aio import client, config
 from kubernetes.aio.config import ConfigException
 
 from eagleray_operator.api import names
+from eagleray_operator.cluster.limits import RateLimit
 from eagleray_operator.cluster.port import KINDS, ClusterError, Event, Kind, Manifest, Ref, TokenIdentity
 from eagleray_operator.metrics import Metrics
 
@@ -26,14 +28,26 @@ NOTE_MAX = 1000
 POD_NAME_KEY = "authentication.kubernetes.io/pod-name"
 POD_UID_KEY = "authentication.kubernetes.io/pod-uid"
 
+WITHOUT_WAITING = ("Lease", "TokenReview")
+"""What must not stand in a line behind thousands of objects: the election, and pods that wait for an answer."""
+
 
 class KubeCluster:
     """The cluster behind the kubeconfig or, within a pod, behind its service account."""
 
-    def __init__(self, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics | None = None,
+        limit: RateLimit | None = None,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`may_write` is asked before every write but those of the election itself."""
         self._metrics = metrics
+        self._limit = limit
+        self._may_write = may_write
         self._client: client.ApiClient | None = None
         self._served: dict[str, tuple[float, frozenset[str]]] = {}
+        self._discovery = asyncio.Lock()
 
     async def connect(self) -> None:
         """Read the credentials; raises kubernetes' ConfigException when there are none."""
@@ -74,16 +88,18 @@ class KubeCluster:
         query = urlencode({"fieldManager": names.FIELD_MANAGER, "force": "true"})
         return await self._object("PATCH", f"{_path(ref)}?{query}", ref.kind, manifest, "application/apply-patch+yaml")
 
-    async def create(self, manifest: Manifest) -> None:
-        """Create; an object of that name that is already there is left as it is."""
+    async def create(self, manifest: Manifest) -> Manifest | None:
+        """Create; an object of that name that is already there is left as it is, and None returned."""
         ref = Ref.of(manifest)
         kind = KINDS[ref.kind]
         query = urlencode({"fieldManager": names.FIELD_MANAGER})
+        path = f"{_base(kind)}/namespaces/{quote(ref.namespace)}/{kind.plural}?{query}"
         try:
-            await self.request("POST", f"{_base(kind)}/namespaces/{ref.namespace}/{kind.plural}?{query}", ref.kind, manifest)
+            return await self._object("POST", path, ref.kind, manifest)
         except ClusterError as error:
-            if error.status != 409:
-                raise
+            if error.status == 409:
+                return None
+            raise
 
     async def patch(self, ref: Ref, operations: Sequence[Mapping[str, Any]]) -> Manifest:
         """JSON patch; returns the live object."""
@@ -150,17 +166,19 @@ class KubeCluster:
     async def serves(self, kind: str) -> bool:
         """Whether the cluster knows that kind; asked at most every few seconds for a group."""
         wanted = KINDS[kind]
-        known = self._served.get(wanted.api_version)
-        if known is None or time.monotonic() - known[0] > DISCOVERY_VALID_SECONDS:
-            try:
-                answer = await self.request("GET", _base(wanted), "APIResourceList")
-                kinds = frozenset(resource["kind"] for resource in answer.get("resources", []))
-            except ClusterError as error:
-                if error.status != 404:
-                    raise
-                kinds = frozenset()
-            known = (time.monotonic(), kinds)
-            self._served[wanted.api_version] = known
+        # Many reconciles want to know at the same moment: one asks for all.
+        async with self._discovery:
+            known = self._served.get(wanted.api_version)
+            if known is None or time.monotonic() - known[0] > DISCOVERY_VALID_SECONDS:
+                try:
+                    answer = await self.request("GET", _base(wanted), "APIResourceList")
+                    kinds = frozenset(resource["kind"] for resource in answer.get("resources", []))
+                except ClusterError as error:
+                    if error.status != 404:
+                        raise
+                    kinds = frozenset()
+                known = (time.monotonic(), kinds)
+                self._served[wanted.api_version] = known
         return kind in known[1]
 
     async def review_token(self, token: str, audience: str) -> TokenIdentity | None:
@@ -193,6 +211,10 @@ class KubeCluster:
         """One request; returns the JSON answer. Raises ClusterError with the apiserver's own words."""
         if self._client is None:
             raise ClusterError(0, "not connected yet")
+        if self._limit is not None and kind not in WITHOUT_WAITING:
+            await self._limit.take()
+        if method != "GET" and kind != "Lease" and not self._may_write():
+            raise ClusterError(0, "another process may lead by now: nothing is written")
         headers: dict[str, str] = {"Accept": "application/json", "Content-Type": content_type}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         code = 0
@@ -214,6 +236,10 @@ class KubeCluster:
             raise _error(code, error.body or str(error.reason), (error.headers or {}).get("Retry-After")) from error
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise ClusterError(0, f"{type(error).__name__}: {error}") from error
+        except ClusterError as error:
+            if error.status == 429 and self._limit is not None:
+                self._limit.close(error.retry_after or 1.0)
+            raise
         finally:
             if self._metrics is not None:
                 self._metrics.api_request(method, kind, code)

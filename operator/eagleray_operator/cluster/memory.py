@@ -100,12 +100,13 @@ class MemoryCluster:
         self._applied[ref] = wanted
         return result
 
-    async def create(self, manifest: Manifest) -> None:
-        """Create and return nothing; an object of that name that is already there is left as it is."""
+    async def create(self, manifest: Manifest) -> Manifest | None:
+        """Create and return the live object; None if there is one of that name already, which is left as it is."""
         ref = Ref.of(manifest)
         await self._turn(ref.kind)
-        if ref not in self._objects:
-            self._add(copy.deepcopy(manifest))
+        if ref in self._objects:
+            return None
+        return self._add(copy.deepcopy(manifest))
 
     async def patch(self, ref: Ref, operations: Sequence[Mapping[str, Any]]) -> Manifest:
         """JSON patch (RFC 6902): test, add, replace and remove."""

@@ -103,8 +103,8 @@ class Cluster(Protocol):
     async def apply(self, manifest: Manifest) -> Manifest:
         """Server-side apply as field manager `eagleray`, taking over fields that others set; returns the live object."""
 
-    async def create(self, manifest: Manifest) -> None:
-        """Create and return nothing; an object of that name that is already there is left as it is."""
+    async def create(self, manifest: Manifest) -> Manifest | None:
+        """Create and return the live object; None if there is one of that name already, which is left as it is."""
 
     async def patch(self, ref: Ref, operations: Sequence[Mapping[str, Any]]) -> Manifest:
         """JSON patch (RFC 6902); returns the live object."""

@@ -1,9 +1,10 @@
 """The loop: events wake keys, each key is reconciled from what is known now."""
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,17 +18,17 @@ from eagleray_operator.api.modeldeployment import ModelDeployment
 from eagleray_operator.api.reasons import Reason
 from eagleray_operator.api.trainingjob import TrainingJob
 from eagleray_operator.cluster.port import Addresses, Cluster, ClusterError, Manifest, Ref
-from eagleray_operator.controller.cache import Cache, owners
+from eagleray_operator.controller.cache import Cache
 from eagleray_operator.controller.executor import ConflictError, Executor, RefusedError
 from eagleray_operator.controller.inbox import Inbox
 from eagleray_operator.controller.observer import Observer
-from eagleray_operator.controller.queue import WorkQueue
+from eagleray_operator.controller.queue import Urgency, WorkQueue
 from eagleray_operator.metrics import Metrics
 from eagleray_operator.reconcilers import modeldeployment, trainingjob
 from eagleray_operator.reconcilers.invalid import invalid_status
 from eagleray_operator.reconcilers.plan import Observed, Plan
 from eagleray_operator.settings import Settings
-from eagleray_runtime.contract.reports import ProgressReport, Report
+from eagleray_runtime.contract.reports import FailureReport, ProgressReport, Report
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,9 @@ WATCHED = (
     "NetworkPolicy",
 )
 """Kinds that the cache holds; Secrets are never read."""
+
+REPORT_SECONDS = 20
+"""How long a result may wait for its status write before the runtime is asked to send it again."""
 
 
 def now_utc() -> datetime:
@@ -79,15 +83,22 @@ class Controller:
         self._executor = Executor(cluster, self.cache)
         self._observer = Observer(cluster, addresses, self.cache)
         self._primed = False
+        self._sweep_wanted = asyncio.Event()
 
     def observe(self, event_type: str | None, manifest: Manifest) -> None:
         """Take in an event of a watch: ADDED, MODIFIED, DELETED or None for an object of a first listing."""
+        known = self.cache.get(Ref.of(manifest))
+        urgency = _urgency(event_type, manifest, known)
         changed = self.cache.remove(manifest) if event_type == "DELETED" else self.cache.put(manifest)
         if changed:
-            self._wake(manifest)
-        if event_type == "DELETED" and manifest["kind"] in RESOURCES:
-            self._observer.forget(manifest["metadata"]["uid"])
-            self._inbox.forget(Ref.of(manifest))
+            self._wake(manifest, urgency)
+        uid = manifest["metadata"]["uid"]
+        if known is not None and manifest["kind"] in RESOURCES and (gone := known["metadata"]["uid"]):
+            replaced = changed and gone != uid
+            if replaced or (changed and event_type == "DELETED"):
+                self._observer.forget(gone)
+                self._inbox.forget(gone)
+                self._queue.forget(Ref.of(manifest))
 
     async def run(self) -> None:
         """Reconcile until cancelled; everything is listed first, so that no decision rests on a part of the picture."""
@@ -103,9 +114,29 @@ class Controller:
         """Take in a report; returns the HTTP status to answer with, after the status write for results and failures."""
         if not self._primed:
             return 503
+        verdict = self._verdict(report)
+        if verdict != 202:
+            return verdict
         identity = report.resource
         ref = Ref(identity.kind, identity.namespace, identity.name)
-        manifest = self.cache.get(ref)
+        if isinstance(report, ProgressReport):
+            self._queue.add_after(ref, self._inbox.put(identity.uid, report))
+            return 202
+        written = self._inbox.put_and_wait(identity.uid, report)
+        self._queue.add(ref)
+        try:
+            async with asyncio.timeout(REPORT_SECONDS):
+                await written
+        except TimeoutError:
+            return 503
+        # The attempt may have come to another end before the report was looked at.
+        verdict = self._verdict(report)
+        return 200 if verdict == 202 and isinstance(report, FailureReport) else verdict
+
+    def _verdict(self, report: Report) -> int:
+        """What a report is worth: 202 where it belongs to the open attempt, else the answer to it."""
+        identity = report.resource
+        manifest = self.cache.get(Ref(identity.kind, identity.namespace, identity.name))
         if manifest is None or manifest["metadata"]["uid"] != identity.uid:
             return 404
         attempts = (manifest.get("status") or {}).get("attempts") or []
@@ -117,24 +148,13 @@ class Controller:
             return 503
         if attempts[-1].get("endTime"):
             return 200 if attempts[-1].get("reason") == Reason.COMPLETED else 409
-        if isinstance(report, ProgressReport):
-            delay = self._inbox.put(ref, report)
-            self._queue.add_after(ref, delay)
-            return 202
-        written = self._inbox.put_and_wait(ref, report)
-        self._queue.add(ref)
-        try:
-            async with asyncio.timeout(20):
-                await written
-        except TimeoutError:
-            return 503
-        return 200
+        return 202
 
     async def sweep(self) -> None:
         """List everything once: objects that a watch missed come, those whose deletion it missed go."""
         for kind in WATCHED:
             before = self.cache.refs(kind)
-            # The objects of a kind that is no longer served are gone with it.
+            # With a definition all objects of it go, and no watch tells.
             listed = await self._cluster.list_all(kind) if await self._cluster.serves(kind) else []
             for manifest in listed:
                 self.observe(None, manifest)
@@ -143,12 +163,21 @@ class Controller:
                     self.observe("DELETED", gone)
         for kind in RESOURCES:
             for ref in self.cache.refs(kind):
-                self._queue.add(ref)
+                self._queue.add(ref, Urgency.ROUTINE)
+
+    def look_again(self) -> None:
+        """Sweep soon: a watch has begun anew, and what was deleted meanwhile it does not tell."""
+        self._sweep_wanted.set()
 
     async def _sweep_often(self) -> None:
         while True:
-            await asyncio.sleep(self._settings.sweep_seconds)
-            await self._swept()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.sweep_seconds):
+                    await self._sweep_wanted.wait()
+            self._sweep_wanted.clear()
+            if not await self._swept():
+                await asyncio.sleep(1)
+                self._sweep_wanted.set()
 
     async def _swept(self) -> bool:
         try:
@@ -158,25 +187,23 @@ class Controller:
             return False
         return True
 
-    def _wake(self, manifest: Manifest) -> None:
+    def _wake(self, manifest: Manifest, urgency: Urgency) -> None:
         """Queue the resources that an object concerns: itself, its owner by label, and those that refer to it."""
         metadata = manifest["metadata"]
         kind = manifest["kind"]
         namespace = metadata["namespace"]
         if kind in RESOURCES:
-            self._queue.add(Ref.of(manifest))
+            self._queue.add(Ref.of(manifest), urgency)
         labels = metadata.get("labels") or {}
         for owner_kind, label in names.RESOURCE_LABEL.items():
             if label in labels:
-                self._queue.add(Ref(owner_kind, namespace, labels[label]))
+                self._queue.add(Ref(owner_kind, namespace, labels[label]), urgency)
         for owner in metadata.get("ownerReferences") or []:
             if owner["kind"] in RESOURCES:
-                self._queue.add(Ref(owner["kind"], namespace, owner["name"]))
+                self._queue.add(Ref(owner["kind"], namespace, owner["name"]), urgency)
         if kind == names.TRAINING_JOB:
-            for ref in self.cache.refs(names.MODEL_DEPLOYMENT):
-                follows = ((self.cache.get(ref) or {}).get("spec") or {}).get("model", {}).get("trainingJobRef")
-                if ref.namespace == namespace and follows and follows.get("name") == metadata["name"]:
-                    self._queue.add(ref)
+            for ref in self.cache.followers(Ref.of(manifest)):
+                self._queue.add(ref, urgency)
 
     async def _work(self) -> None:
         while True:
@@ -220,7 +247,8 @@ class Controller:
             status = invalid_status(key.kind, metadata, manifest.get("status") or {}, error, self._clock())
             await self._executor.write_status(manifest, Plan(status=status))
             return
-        taken = self._inbox.take(key)
+        uid = manifest["metadata"]["uid"]
+        taken = self._inbox.take(uid)
         observed = await self._observer.observe(resource, taken.reports)
         plan = self._decide(resource, observed)
         try:
@@ -231,7 +259,7 @@ class Controller:
         except RefusedError as error:
             await self._tell(manifest, resource, replace(observed, refused={error.ref: error.error.message}))
             raise
-        self._inbox.written(key, taken)
+        self._inbox.written(uid, taken)
         self._count_transition(manifest, plan)
         if plan.requeue_after is not None:
             self._queue.add_after(key, plan.requeue_after)
@@ -257,15 +285,45 @@ class Controller:
             created = datetime.fromisoformat(manifest["metadata"]["creationTimestamp"])
             self._metrics.became_ready(kind, (self._clock() - created).total_seconds())
 
-    def owner_of_pod(self, name: str, uid: str, namespace: str) -> set[str]:
-        """UIDs of the resources that a live pod belongs to, led to by owner references alone; empty if there are none."""
-        pod = self.cache.get(Ref("Pod", namespace, name))
-        if pod is None or pod["metadata"]["uid"] != uid or pod["metadata"].get("deletionTimestamp"):
+    async def owner_of_pod(self, name: str, uid: str, namespace: str) -> set[str]:
+        """UIDs of the resources that a live pod belongs to, led to by owner references alone; empty if there are none.
+
+        What no watch has told yet is asked for. Raises ClusterError if there is no answer.
+        """
+        pod = await self._known(Ref("Pod", namespace, name), uid)
+        if pod is None or pod["metadata"].get("deletionTimestamp"):
             return set()
-        clusters = self.cache.by_uid(owners(pod), ["RayCluster"])
-        jobs = self.cache.by_uid([uid for cluster in clusters for uid in owners(cluster)], ["RayJob", "RayService"])
-        resources = self.cache.by_uid([uid for job in jobs for uid in owners(job)], RESOURCES)
+        clusters = await self._owners_of(pod, ("RayCluster",))
+        jobs = [job for cluster in clusters for job in await self._owners_of(cluster, ("RayJob", "RayService"))]
+        resources = [resource for job in jobs for resource in await self._owners_of(job, RESOURCES)]
         return {resource["metadata"]["uid"] for resource in resources}
+
+    async def _owners_of(self, manifest: Manifest, kinds: Collection[str]) -> list[Manifest]:
+        namespace = manifest["metadata"]["namespace"]
+        references = [owner for owner in manifest["metadata"].get("ownerReferences") or [] if owner["kind"] in kinds]
+        found = [await self._known(Ref(owner["kind"], namespace, owner["name"]), owner["uid"]) for owner in references]
+        return [owner for owner in found if owner is not None]
+
+    async def _known(self, ref: Ref, uid: str) -> Manifest | None:
+        """The live object of that address and UID."""
+        found = self.cache.get(ref)
+        if found is None or found["metadata"]["uid"] != uid:
+            found = await self._cluster.get(ref)
+        return found if found is not None and found["metadata"]["uid"] == uid else None
+
+
+def _urgency(event_type: str | None, manifest: Manifest, known: Manifest | None) -> Urgency:
+    """How soon an event is to be looked at."""
+    if event_type is None:
+        return Urgency.ROUTINE
+    if known is None or event_type == "DELETED":
+        return Urgency.USER if manifest["kind"] in RESOURCES else Urgency.NEWS
+    metadata, before = manifest["metadata"], known["metadata"]
+    if metadata.get("resourceVersion") == before.get("resourceVersion"):
+        return Urgency.ROUTINE
+    if manifest["kind"] in RESOURCES and metadata.get("generation") != before.get("generation"):
+        return Urgency.USER
+    return Urgency.NEWS
 
 
 def _status(status: Any, type_: ConditionType) -> str | None:

@@ -1,11 +1,19 @@
 """Carries a plan out, writing only what is not so already."""
 
-from collections.abc import Mapping
-from typing import Any
+import logging
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
 
 from eagleray_operator.cluster.port import Cluster, ClusterError, Manifest, Ref
 from eagleray_operator.controller.cache import Cache, owners
 from eagleray_operator.reconcilers.plan import Plan
+
+logger = logging.getLogger(__name__)
+
+WITH_PODS = ("RayJob", "RayService")
+"""Children that cost pods: made last, when it is known that the names of all others are free."""
+
+Answer = TypeVar("Answer")
 
 
 class ConflictError(Exception):
@@ -49,18 +57,17 @@ class Executor:
     async def execute(self, resource: Manifest, plan: Plan) -> None:
         """Carry the plan out in its order.
 
-        Raises ConflictError before anything is written when a child's name is taken, RefusedError when the cluster would
-        not have a child, ClusterError when it does not answer or the resource has changed meanwhile.
+        Raises ConflictError when a child's name is taken, with nothing written of it and of what comes after it,
+        RefusedError when the cluster would not have a child, ClusterError when it does not answer or the resource has
+        changed meanwhile.
         """
         uid = resource["metadata"]["uid"]
         for manifest in plan.apply:
-            await self._check_owner(manifest, uid)
+            _check_owner(self._cache.get(Ref.of(manifest)), uid)
         for manifest in plan.ensure:
             await self._attempt(manifest, self._cluster.create(manifest))
-        for manifest in plan.apply:
-            live = self._cache.get(Ref.of(manifest))
-            if live is None or not contains(live, manifest):
-                self._cache.put(await self._attempt(manifest, self._cluster.apply(manifest)))
+        for manifest in sorted(plan.apply, key=lambda child: child["kind"] in WITH_PODS):
+            await self._apply(manifest, uid)
         for patch in plan.patch:
             self._cache.put(await self._cluster.patch(patch.ref, patch.operations))
         for deletion in plan.delete:
@@ -73,25 +80,39 @@ class Executor:
             return
         self._cache.put(await self._cluster.write_status(resource, plan.status))
         for event in plan.events:
-            await self._cluster.record(resource, event)
+            try:
+                await self._cluster.record(resource, event)
+            except ClusterError as error:
+                # The status has it; an event is for those who look at the right moment.
+                logger.info("The event %s could not be written: %s", event.reason, error.message)
 
-    async def _check_owner(self, manifest: Manifest, uid: str) -> None:
+    async def _apply(self, manifest: Manifest, uid: str) -> None:
+        """Make a child what it should be, and never anybody else's object of its name."""
         ref = Ref.of(manifest)
         live = self._cache.get(ref)
         if live is None:
-            live = await self._cluster.get(ref)
-            if live is None:
-                return
-        if uid not in owners(live):
-            others = live["metadata"].get("ownerReferences") or []
-            owner = f"{others[0]['kind']} {others[0]['name']}" if others else "nobody that we know"
-            raise ConflictError(ref, owner)
-        self._cache.put(live)
+            # Not applied: that would also change an object of that name that we do not know of.
+            live = await self._attempt(manifest, self._cluster.create(manifest))
+            if live is None and (live := await self._cluster.get(ref)) is None:
+                raise ClusterError(409, f"{ref.kind} {ref.name} was there and is gone")
+            _check_owner(live, uid)
+            self._cache.put(live)
+        if not contains(live, manifest):
+            meant = {**manifest, "metadata": {**manifest["metadata"], "uid": live["metadata"]["uid"]}}
+            self._cache.put(await self._attempt(manifest, self._cluster.apply(meant)))
 
-    async def _attempt(self, manifest: Manifest, call: Any) -> Any:
+    async def _attempt(self, manifest: Manifest, call: Awaitable[Answer]) -> Answer:
         try:
             return await call
         except ClusterError as error:
             if error.is_refusal:
                 raise RefusedError(Ref.of(manifest), error) from error
             raise
+
+
+def _check_owner(live: Manifest | None, uid: str) -> None:
+    if live is None or uid in owners(live):
+        return
+    others = live["metadata"].get("ownerReferences") or []
+    owner = f"{others[0]['kind']} {others[0]['name']}" if others else "nobody that we know"
+    raise ConflictError(Ref.of(live), owner)

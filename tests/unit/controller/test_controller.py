@@ -145,10 +145,10 @@ class Refusing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def apply(self, manifest):
+    async def create(self, manifest):
         if manifest["kind"] == "RayJob":
             raise ClusterError(403, "rayjobs is forbidden: exceeded quota: team, requested: count/rayjobs=1")
-        return await self._store.apply(manifest)
+        return await self._store.create(manifest)
 
 
 async def test_a_quota_is_told_in_its_own_words(store):
