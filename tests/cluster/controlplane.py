@@ -204,6 +204,22 @@ class ControlPlane:
             processes.start()
             install_kuberay_crds(processes, self._builder.location(KUBERAY).config)
 
+    def run_controllers(self, *names: str) -> None:
+        """Run these controllers of Kubernetes beside it, at no limit of requests; they end with it."""
+        processes = self._processes()
+        command = [
+            str(processes.programs / "kube-controller-manager"),
+            f"--kubeconfig={self.kubeconfig}",
+            f"--controllers={','.join(names)}",
+            f"--root-ca-file={processes.credentials.authority}",
+            f"--service-account-private-key-file={processes.credentials.service_account_key}",
+            "--kube-api-qps=1000",
+            "--kube-api-burst=2000",
+            "--leader-elect=false",
+            "--secure-port=0",
+        ]
+        Daemon("kube-controller-manager", self.state / "processes", self.state / "logs").start(command)
+
     def down(self) -> None:
         """Stop it and delete what it wrote."""
         with exclusive(self._lock):

@@ -16,7 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
+from eagleray_operator.cluster.port import ProbeResult
+
 REPOSITORY = Path(__file__).parents[2]
+MODELS = "EAGLERAY_TEST_MODELS"
 DIE_AT = "EAGLERAY_TEST_DIE_AT"
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 
@@ -24,7 +29,16 @@ WRITES = ("POST", "PUT", "PATCH", "DELETE")
 class OperatorProcess:
     """Starts and ends the operator; ports are free ones of this machine."""
 
-    def __init__(self, folder: Path, kubeconfig: Path, settings: str, before_start: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        kubeconfig: Path,
+        settings: str,
+        before_start: Callable[[], object] = lambda: None,
+        models: str | None = None,
+    ) -> None:
+        """`models` is where to ask deployments, for want of a network in which their own names lead anywhere."""
+        self._models = models
         self._before_start = before_start
         self._folder = folder
         self._kubeconfig = kubeconfig
@@ -38,11 +52,17 @@ class OperatorProcess:
         self._before_start()
         self._ports = free_ports()
         environment = {**os.environ, "KUBECONFIG": str(self._kubeconfig), "PYTHONPATH": str(REPOSITORY)}
+        if self._models is not None:
+            environment[MODELS] = self._models
         if die_at is not None:
             environment[DIE_AT] = f"{die_at[0]}:{die_at[1]}"
         command = [sys.executable, "-m", "tests.support.operator_process", str(self.settings), *map(str, self._ports)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=log, stderr=log)
+
+    @property
+    def reports_port(self) -> int:
+        return self._ports[1]
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":
@@ -106,6 +126,26 @@ def free_ports() -> tuple[int, int]:
         return one.getsockname()[1], two.getsockname()[1]
 
 
+class _Models:
+    """Asks one server for all deployments."""
+
+    def __init__(self, base: str) -> None:
+        self._base = base
+        self._session: aiohttp.ClientSession | None = None
+
+    def url(self, namespace: str, deployment: str) -> str:
+        return f"http://{deployment}.{namespace}.svc.cluster.local"
+
+    async def probe(self, namespace: str, deployment: str, revision: str, *, active: bool) -> ProbeResult:
+        self._session = self._session or aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3))
+        query = {"active": "true"} if active else {}
+        try:
+            async with self._session.get(f"{self._base}/{namespace}/{deployment}/{revision}", params=query) as answer:
+                return ProbeResult(**await answer.json())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return ProbeResult(ready=False, message=str(error))
+
+
 def _die_at_a_write(number: int, when: str) -> None:
     from eagleray_operator.cluster.kube import KubeCluster
 
@@ -135,4 +175,6 @@ if __name__ == "__main__":
     if wish := os.environ.get(DIE_AT):
         at, _, moment = wish.partition(":")
         _die_at_a_write(int(at), moment)
-    raise SystemExit(main(Path(sys.argv[1]), host="127.0.0.1", probes_port=int(sys.argv[2]), reports_port=int(sys.argv[3])))
+    models = _Models(os.environ[MODELS]) if MODELS in os.environ else None
+    ports = {"probes_port": int(sys.argv[2]), "reports_port": int(sys.argv[3])}
+    raise SystemExit(main(Path(sys.argv[1]), host="127.0.0.1", addresses=models, **ports))

@@ -1,0 +1,199 @@
+"""Runs scenarios under faults and compares what comes of them with what comes of them undisturbed."""
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from eagleray_operator.cluster.port import Ref
+from tests.faults.faults import Freeze, Point
+from tests.faults.proxy import Call, Fault, address_of
+from tests.faults.scenarios import SCENARIOS, Play, settle
+from tests.faults.stage import Stage
+from tests.faults.world import difference
+
+BATCH = 120
+"""Namespaces that are played at a time."""
+
+FREEZE_SECONDS = 90.0
+"""How long a batch may take until every namespace has come to its point or to its end."""
+
+Dump = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A scenario undisturbed: its end, and how many writes and events led there."""
+
+    dump: Dump
+    writes: int
+    events: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One scenario under one fault; `problem` is what was wrong with its end, or None."""
+
+    scenario: str
+    fault: str
+    problem: str | None
+
+
+class _Counting(Fault):
+    """Counts the events of each namespace."""
+
+    def __init__(self) -> None:
+        self.events: Counter[str] = Counter()
+
+    async def stream(self, call: Call, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for line in lines:
+            yield line
+            self.events[address_of(line)[1]] += 1
+
+
+class Sweep:
+    """One sweep on one stage; `references` must be made first."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.runs: list[Run] = []
+        self.references: dict[str, Reference] = {}
+        self._stage = stage
+        self._numbers = itertools.count(1)
+        self._done: set[str] = set()
+
+    async def refer(self) -> None:
+        """Play every scenario undisturbed, twice: only what is the same both times can be compared at all."""
+        counting = self._stage.proxy.fault = _Counting()
+        await self._stage.start()
+        plays = {scenario: self._play(scenario) for scenario in SCENARIOS}
+        again = {scenario: self._play(scenario) for scenario in SCENARIOS}
+        ends = await self._perform([*plays.items(), *again.items()])
+        self._stage.kill()
+        self._stage.proxy.fault = Fault()
+        for (scenario, play), (problem, dump) in zip(plays.items(), ends, strict=False):
+            assert problem is None, f"{scenario} undisturbed: {problem}"
+            writes = len(self._stage.proxy.writes(play.namespace))
+            self.references[scenario] = Reference(dump, writes, counting.events[play.namespace])
+        for scenario, (problem, dump) in zip(again, ends[len(plays) :], strict=True):
+            self._judge(scenario, "T0 undisturbed", problem, dump)
+        await self._clear([*plays.values(), *again.values()])
+
+    def points(self, whens: tuple[str, ...], every: int = 1) -> list[tuple[str, Point]]:
+        """Every point of every scenario, or one of `every`."""
+        found = [
+            (scenario, Point(number, when))
+            for scenario, reference in self.references.items()
+            for when in whens
+            for number in range(reference.events if when == "on" else reference.writes)
+        ]
+        return found[::every]
+
+    async def crash(self, fault: str, points: list[tuple[str, Point]]) -> None:
+        """Kill the operator once for each batch, each of its namespaces being at its own point, and go on with another."""
+        for start in range(0, len(points), BATCH):
+            batch = points[start : start + BATCH]
+            plays = [(scenario, self._play(scenario)) for scenario, _ in batch]
+            freeze = Freeze({play.namespace: point for (_, play), (_, point) in zip(plays, batch, strict=True)})
+            self._stage.proxy.fault = freeze
+            await self._stage.start()
+            performing = asyncio.create_task(self._perform(plays))
+            ended = time.monotonic() + FREEZE_SECONDS
+            while time.monotonic() < ended and not performing.done():
+                if all(play.namespace in freeze.frozen or play.namespace in self._done for _, play in plays):
+                    break
+                await asyncio.sleep(0.1)
+            self._stage.kill()
+            self._stage.proxy.fault = Fault()
+            freeze.release()
+            await self._stage.start()
+            for (scenario, play), (_, point), (problem, dump) in zip(plays, batch, await performing, strict=True):
+                missed = "" if play.namespace in freeze.frozen else " (not reached)"
+                self._judge(scenario, fault, problem, dump, f"killed {point}{missed}")
+            self._stage.kill()
+            await self._clear([play for _, play in plays])
+
+    async def disturb(self, name: str, make: Callable[[], Fault], copies: int = 1, **settings: Any) -> Fault:
+        """Play every scenario under a fault; when all are through, it is lifted and the end compared."""
+        await self._stage.start(**settings)
+        fault = self._stage.proxy.fault = make()
+        plays = [(scenario, self._play(scenario)) for scenario in SCENARIOS for _ in range(copies)]
+        ends = await self._perform(plays, before_the_end=self._lift)
+        for (scenario, _), (problem, dump) in zip(plays, ends, strict=True):
+            self._judge(scenario, name, problem, dump)
+        assert self._stage.operators["one"].process.poll() is None, f"{name}: the operator has ended"
+        self._stage.kill()
+        await self._clear([play for _, play in plays])
+        return fault
+
+    async def _lift(self) -> None:
+        self._stage.proxy.fault.release()
+        self._stage.proxy.fault = Fault()
+        # A sweep, whatever was missed.
+        await asyncio.sleep(6)
+
+    def _play(self, scenario: str) -> Play:
+        number = next(self._numbers)
+        namespace = f"{scenario.lower().replace(' ', '-')}-{number:05}"
+        return Play(namespace, self._stage.api, self._stage.world, self._stage.kuberay)
+
+    async def _perform(
+        self, plays: list[tuple[str, Play]], before_the_end: Callable[[], Any] | None = None
+    ) -> list[tuple[str | None, Dump]]:
+        self._done.clear()
+
+        async def perform(scenario: str, play: Play) -> str | None:
+            await play.api.make_namespace(play.namespace)
+            try:
+                await SCENARIOS[scenario](play)
+            except AssertionError as error:
+                return str(error)
+            finally:
+                self._done.add(play.namespace)
+            return None
+
+        problems = await asyncio.gather(*(perform(scenario, play) for scenario, play in plays))
+        if before_the_end is not None:
+            await before_the_end()
+        ends = []
+        for problem, (_, play) in zip(problems, plays, strict=True):
+            await settle(play)
+            ends.append((problem, self._dump(play)))
+        return ends
+
+    def _dump(self, play: Play) -> Dump:
+        found = play.world.dump(play.namespace)
+        drivers = Counter(ref.name for ref, _ in play.kuberay.submissions if ref.namespace == play.namespace)
+        return found | {f"drivers of {name} started": count for name, count in drivers.items()}
+
+    def _judge(self, scenario: str, fault: str, problem: str | None, dump: Dump, how: str = "") -> None:
+        if problem is None and (different := difference(self.references[scenario].dump, dump)):
+            problem = "another end (undisturbed | this): " + "; ".join(different[:6])
+        self.runs.append(Run(scenario, fault, f"{how}: {problem}" if problem is not None else None))
+
+    async def _clear(self, plays: list[Play]) -> None:
+        for play in plays:
+            await self._stage.api.delete(Ref("Namespace", "", play.namespace))
+        for play in plays:
+            with suppress(AssertionError):
+                await play.until_gone()
+
+
+def table(runs: list[Run], references: Mapping[str, Reference]) -> str:
+    """Scenarios by fault classes: runs, and of them wrong ends where there are any."""
+    faults = list(dict.fromkeys(run.fault for run in runs))
+    width = max(len(fault) for fault in faults) + 1
+    lines = []
+    for fault in faults:
+        cells = []
+        for scenario in references:
+            of = [run for run in runs if run.fault == fault and run.scenario == scenario]
+            wrong = sum(run.problem is not None for run in of)
+            cells.append(f"{len(of)}{f' ({wrong} wrong)' if wrong else ''}".rjust(14))
+        lines.append(fault.ljust(width) + "".join(cells))
+    head = "".ljust(width) + "".join(scenario[:13].rjust(14) for scenario in references)
+    wrong = sum(run.problem is not None for run in runs)
+    return "\n".join([head, *lines, f"{len(runs)} runs, {wrong} wrong end states"])
