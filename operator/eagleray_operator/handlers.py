@@ -69,42 +69,54 @@ class Watches:
         """One life of Kopf; returns what ended it."""
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[BaseException | None] = loop.create_future()
-        stop: list[Callable[[], object]] = []
-
-        def tell(call: Callable[..., object], *arguments: Any) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(call, *arguments)
-
-        async def operate() -> None:
-            own_loop, flag, ready = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
-            stop.append(lambda: own_loop.call_soon_threadsafe(flag.set))
-            # Kopf awaits the listing of definitions after it is ready, so this task is there as long as it is.
-            waiting = asyncio.create_task(ready.wait())
-            waiting.add_done_callback(lambda task: None if task.cancelled() else tell(self.ready.set))
-            await kopf.operator(
-                registry=registry(lambda event, manifest: tell(self._seen, event, manifest)),
-                settings=kopf_settings(),
-                clusterwide=True,
-                # Kopf would look the user's name up, and a pod's user need not have one.
-                identity=self._identity,
-                ready_flag=ready,
-                stop_flag=flag,
-            )
+        life = _Life(lambda call, *arguments: loop.call_soon_threadsafe(call, *arguments))
 
         def work() -> None:
             error: BaseException | None = None
             try:
-                asyncio.run(operate())
+                asyncio.run(life.live(self._seen, self.ready.set, self._identity))
             except BaseException as caught:
                 error = caught
-            tell(_finish, ended, error)
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_finish, ended, error)
 
         threading.Thread(target=work, name="watches", daemon=True).start()
         try:
             return await ended
-        finally:
-            for call in stop:
-                call()
+        except asyncio.CancelledError:
+            life.end()
+            raise
+
+
+class _Life:
+    """One life of Kopf, in the thread and the loop that `live` is called in."""
+
+    def __init__(self, tell: Callable[..., object]) -> None:
+        """`tell` calls a function in the loop of whoever listens."""
+        self._tell = tell
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._flag: asyncio.Event | None = None
+
+    async def live(self, seen: Seen, ready: Callable[[], object], identity: Any) -> None:
+        self._loop, self._flag = asyncio.get_running_loop(), asyncio.Event()
+        begun = asyncio.Event()
+        # It was there before Kopf, which cancels only what comes after.
+        waiting = asyncio.create_task(begun.wait())
+        waiting.add_done_callback(lambda task: None if task.cancelled() else self._tell(ready))
+        await kopf.operator(
+            registry=registry(lambda event, manifest: self._tell(seen, event, manifest)),
+            settings=kopf_settings(),
+            clusterwide=True,
+            # Kopf would look the user's name up, and a pod's user need not have one.
+            identity=identity,
+            ready_flag=begun,
+            stop_flag=self._flag,
+        )
+
+    def end(self) -> None:
+        """Ask Kopf, from another thread, to end."""
+        if self._loop is not None and self._flag is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._flag.set)
 
 
 def _finish(future: "asyncio.Future[BaseException | None]", error: BaseException | None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from eagleray_operator.cluster.memory import MemoryCluster
-from eagleray_operator.cluster.port import ClusterError, Ref
+from eagleray_operator.cluster.port import KINDS, ClusterError, Ref
 from eagleray_runtime.contract.reports import ResultReport
 from tests.support.fake_kuberay import FakeKubeRay, Running, dump
 from tests.support.makers import condition, deployment_manifest, job_manifest, progress, result
@@ -121,6 +121,123 @@ async def test_reports_are_answered_by_who_sends_them(store):
         assert await running.controller.submit(of_job(result(), store)) == 200
         await running.until(JOB, "Succeeded", "Completed")
         assert await running.controller.submit(of_job(progress(attempt=1), store)) == 200
+
+
+async def test_a_result_of_a_job_that_was_made_again_under_its_name_is_not_taken_for_the_new_ones(store):
+    FakeKubeRay(store)
+    async with Running(store) as running:
+        made = await store.put(fresh(job_manifest()))
+        await running.until(JOB, "Progressing", "Starting")
+        late = of_job(progress(epoch=7), store)
+        assert await running.controller.submit(late) == 202
+        await store.delete(JOB, made["metadata"]["uid"])
+        await store.put(fresh(job_manifest()))
+        await running.until(JOB, "Progressing", "Starting")
+        await running.quiet()
+        again = await store.get(JOB)
+        assert await running.controller.submit(late) == 404
+    assert "progress" not in again["status"]
+
+
+async def test_whoever_waits_for_a_result_to_be_taken_learns_that_the_job_is_gone(store):
+    FakeKubeRay(store)
+    async with Running(store, Deaf(store)) as running:
+        made = await store.put(fresh(job_manifest()))
+        await running.until(JOB, "Progressing", "Starting")
+        Deaf.deaf = True
+        try:
+            waiting = asyncio.create_task(running.controller.submit(of_job(result(), store)))
+            await running.quiet()
+            assert not waiting.done()
+            await store.delete(JOB, made["metadata"]["uid"])
+            assert await asyncio.wait_for(waiting, 5) == 404
+        finally:
+            Deaf.deaf = False
+
+
+class Deaf:
+    """A cluster that takes no status any more once it is deaf."""
+
+    deaf = False
+
+    def __init__(self, store: MemoryCluster) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def write_status(self, resource, status):
+        if self.deaf:
+            raise ClusterError(503, "not now")
+        return await self._store.write_status(resource, status)
+
+
+async def test_a_result_that_came_after_the_attempt_had_failed_is_not_said_to_be_taken(store):
+    kuberay = FakeKubeRay(store)
+    async with Running(store) as running:
+        await store.put(fresh(job_manifest(runPolicy={"backoffLimit": 0})))
+        await running.until(JOB, "Progressing", "Starting")
+        told = of_job(result(), store)
+        failed = {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "AppFailed", "message": "boom"}
+        await kuberay.set_status(Ref("RayJob", "default", "iris-1"), failed)
+        await running.until(JOB, "Succeeded", "ContainerFailed")
+        assert await running.controller.submit(told) == 409
+
+
+async def test_an_event_that_cannot_be_written_keeps_nothing_else_from_being_written(store):
+    FakeKubeRay(store)
+    async with Running(store, WithoutEvents(store)) as running:
+        await store.put(fresh(job_manifest()))
+        await running.until(JOB, "Progressing", "Starting")
+        assert await running.controller.submit(of_job(result(), store)) == 200
+
+
+class WithoutEvents:
+    """A cluster that lets nobody write events."""
+
+    def __init__(self, store: MemoryCluster) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def record(self, resource, event):
+        raise ClusterError(403, "events is forbidden")
+
+
+async def test_a_pod_that_no_watch_has_told_of_is_asked_for(store):
+    FakeKubeRay(store)
+    async with Running(store) as running:
+        made = await store.put(fresh(job_manifest()))
+        await running.until(JOB, "Progressing", "Starting")
+        await running.quiet()
+        cluster = store.of_kind("RayCluster")[0]
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": "head",
+                "namespace": "default",
+                "ownerReferences": [
+                    {"kind": "RayCluster", "name": cluster["metadata"]["name"], "uid": cluster["metadata"]["uid"]}
+                ],
+            },
+        }
+        uid = (await store.put(pod))["metadata"]["uid"]
+        assert await running.controller.owner_of_pod("head", uid, "default") == {made["metadata"]["uid"]}
+        assert await running.controller.owner_of_pod("head", "another", "default") == set()
+
+
+async def test_when_kuberay_is_removed_nothing_of_it_is_remembered(store):
+    FakeKubeRay(store)
+    async with Running(store) as running:
+        await store.put(fresh(job_manifest()))
+        await running.until(JOB, "Progressing", "Starting")
+        await running.quiet()
+        assert running.controller.cache.refs("RayJob")
+        store.set_kinds(set(KINDS) - {"RayJob", "RayService", "RayCluster"})
+        await running.controller.sweep()
+        assert not running.controller.cache.refs("RayJob")
 
 
 async def test_a_report_before_the_first_listing_is_put_off(store):
