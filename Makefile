@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-cluster test check lint fast cluster-up cluster-down generate verify bench lock
+.PHONY: help setup demo demo-cluster test test-faults check lint fast cluster-up cluster-down generate verify bench lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ lint: $(VENV)/.dev ## Style, types and import contracts
 fast: $(VENV)/.dev ## The fast tests
 	$(BIN)/python -m tests.tiers fast
 
+test-faults: $(VENV)/.dev ## The whole sweep: every fault at every point (an hour; the tier faults runs a sample)
+	$(BIN)/python -m tests.faults
+
 cluster-up: ## Bring the one-node Kubernetes of the tests up (root on Linux)
 	$(PYTHON) -m tests.cluster up
 
@@ -65,6 +68,7 @@ verify: $(VENV)/.dev ## Fail if a generated file is not what `make generate` wou
 
 bench: $(VENV)/.dev ## Ratios against peers on this machine, in one run
 	$(BIN)/python -m bench.serving
+	$(BIN)/python -m bench.operator
 
 lock: $(VENV)/.build ## Resolve the requirements anew
 	PATH=$(abspath $(BIN)):$$PATH sh requirements/lock.sh

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
-FAST = "not (torch or ray or integration or e2e)"
+FAST = "not (torch or ray or integration or faults or e2e)"
 TORCH_FREE_BYTES = 15 * 2**30
 
 
@@ -84,6 +84,7 @@ TIERS = (
     Tier("ray", "ray and not torch", "train and serve on a private Ray of this machine"),
     Tier("torch", "torch", "the torch engine, and NumPy's gradients against autograd", no_room_for_torch, python_with_torch),
     Tier("integration", "integration", "the operator on a real kube-apiserver and etcd", no_go),
+    Tier("faults", "faults", "killed, cut off and lied to: every end is that of the undisturbed run", no_go),
     Tier("e2e", "e2e", "a whole Kubernetes node with KubeRay, Ray pods, Helm and Prometheus", no_node),
 )
 

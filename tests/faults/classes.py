@@ -1,12 +1,23 @@
 """The fault classes of the sweep."""
 
+import asyncio
+import signal
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
-from tests.faults import faults
-from tests.faults.proxy import Fault
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from eagleray_operator.settings import Images
+from tests.faults import faults, specs
+from tests.faults.api import ApiError, Manifest
+from tests.faults.proxy import Answer, Call, Fault
+from tests.faults.scenarios import Play, settle
 from tests.faults.stage import Stage
-from tests.faults.sweep import Sweep
+from tests.faults.sweep import Run, Sweep
+from tests.faults.world import difference
+from tests.support.makers import condition
 
 
 @dataclass(frozen=True)
@@ -24,12 +35,12 @@ Perform = Callable[[str, Context], Awaitable[None]]
 
 async def crash_at_writes(name: str, context: Context) -> None:
     """T1: killed before and after every write."""
-    await context.sweep.crash(name, context.sweep.points(("before", "after"), every=5 if context.sample else 1))
+    await context.sweep.crash(name, context.sweep.points(("before", "after"), every=3 if context.sample else 1))
 
 
 async def crash_at_events(name: str, context: Context) -> None:
     """T2: killed after every event that the operator gets."""
-    await context.sweep.crash(name, context.sweep.points(("on",), every=16 if context.sample else 1))
+    await context.sweep.crash(name, context.sweep.points(("on",), every=12 if context.sample else 1))
 
 
 def chance(kind: type[faults.Chance]) -> Perform:
@@ -37,19 +48,228 @@ def chance(kind: type[faults.Chance]) -> Perform:
 
     async def perform(name: str, context: Context) -> None:
         for turn in range(1 if context.sample else 5):
-            seed = context.seed * 1000 + turn
-            fault = await context.sweep.disturb(name, lambda: kind(seed))  # noqa: B023
+            number = context.seed * 1000 + turn
+            fault = await context.sweep.disturb(name, lambda: kind(number))  # noqa: B023
             assert isinstance(fault, faults.Chance)
             assert fault.hits > 0, f"{name} never hit"
 
     return perform
 
 
-def timed(make: Callable[[], Fault]) -> Perform:
+def timed(make: Callable[[bool], Fault]) -> Perform:
+    """Scenarios under a fault that has its time; `make` is told whether this is the sample."""
+
     async def perform(name: str, context: Context) -> None:
-        await context.sweep.disturb(name, make)
+        await context.sweep.disturb(name, lambda: make(context.sample))
 
     return perform
+
+
+async def quiet(name: str, context: Context) -> None:
+    """T11: when all has come to its end, nothing at all is written, and nothing read but by watches and sweeps."""
+    seconds = 15 if context.sample else 300
+
+    async def watched(plays: list[Play]) -> dict[str, str | None]:
+        await asyncio.gather(*(settle(play, 7) for play in plays))
+        began = time.monotonic()
+        await asyncio.sleep(seconds)
+        calls = [call for call in context.stage.proxy.journal if call.began >= began and call.namespace]
+        told: dict[str, str | None] = {}
+        for play in plays:
+            # The deployments that are not ready are asked for by nobody but the sweep.
+            found = [str(call) for call in calls if call.namespace == play.namespace]
+            told[play.namespace] = f"in {seconds} quiet seconds: {found[:5]}" if found else None
+        return told
+
+    await context.sweep.undisturbed(name, watched)
+
+
+async def upgrade(name: str, context: Context) -> None:
+    """T12: another version with the platform's images of its own takes over, and the first one again: no child is written."""
+
+    async def upgraded(plays: list[Play]) -> dict[str, str | None]:
+        began = time.monotonic()
+        for version in ("0.2.0", "0.1.0"):
+            context.stage.kill()
+            images = Images(numpy=f"registry/eagleray-runtime:{version}", torch=f"registry/eagleray-runtime:{version}-torch")
+            await context.stage.start(images=images)
+            await asyncio.sleep(8)
+        told: dict[str, str | None] = {}
+        for play in plays:
+            found = [str(call) for call in context.stage.proxy.writes(play.namespace, began)]
+            told[play.namespace] = f"written by the other version: {found[:5]}" if found else None
+        return told
+
+    await context.sweep.undisturbed(name, upgraded)
+
+
+class _WithoutLease(Fault):
+    """One operator cannot reach the lease."""
+
+    def __init__(self, operator: str) -> None:
+        self._operator = operator
+
+    async def before(self, call: Call) -> Answer | None:
+        return Answer.error(503) if call.operator == self._operator and call.plural == "leases" else None
+
+
+async def leaders(name: str, context: Context) -> None:
+    """T9: of two replicas the leader is stopped for 30 s, then the other is kept from the lease: never two writers."""
+    stage = context.stage
+    problem: list[str] = []
+
+    async def disturb() -> None:
+        await stage.start("two", forget_the_leader=False, leading=False)
+        await asyncio.sleep(3)
+        stopped = time.monotonic()
+        stage.operators["one"].process.send_signal(signal.SIGSTOP)
+        await asyncio.to_thread(stage.operators["two"].until_leading, 40)
+        took = time.monotonic() - stopped
+        print(f"  another replica led {took:.1f} s after the leader was stopped", flush=True)
+        if took > 20:
+            problem.append(f"the take-over took {took:.1f} s")
+        await asyncio.sleep(max(0.0, 30 - took))
+        stage.operators["one"].process.send_signal(signal.SIGCONT)
+        await asyncio.sleep(6)
+        writers = [(call.began, call.operator) for call in stage.proxy.writes(since=stopped)]
+        late = [at for at, operator in writers if operator == "one" and any(w == "two" and b < at for b, w in writers)]
+        if late:
+            problem.append(f"{len(late)} writes of the old leader after the new one's first")
+        if stage.operators["one"].process.poll() is None:
+            problem.append("the old leader did not end")
+        stage.operators.pop("one")
+
+        cut = time.monotonic()
+        stage.proxy.fault = _WithoutLease("two")
+        await stage.start("one", forget_the_leader=False, leading=False)
+        await asyncio.to_thread(stage.operators["one"].until_leading, 40)
+        took = time.monotonic() - cut
+        print(f"  another replica led {took:.1f} s after the leader was cut from the lease", flush=True)
+        writers = [(call.began, call.operator) for call in stage.proxy.writes(since=cut)]
+        first = min((at for at, operator in writers if operator == "one"), default=float("inf"))
+        if late := [at for at, operator in writers if operator == "two" and at > first]:
+            problem.append(f"{len(late)} writes of the one that was cut off after the new leader's first")
+        if stage.operators["two"].process.poll() is None:
+            problem.append("the one that was cut off did not end")
+        stage.operators.pop("two").kill()
+        stage.proxy.fault = Fault()
+
+    await context.sweep.meanwhile(name, disturb, lambda: "; ".join(problem) or None)
+
+
+def bad_specs(kind: str) -> Perform:
+    """T8: specs that are wrong somewhere follow one another; each is refused or accepted with a reason, and the right one
+    at the end comes to what it would have come to at once."""
+
+    async def perform(name: str, context: Context) -> None:
+        loop = asyncio.get_running_loop()
+        size, times = (20, 2) if context.sample else (40, 10)
+        batches: list[list[list[Manifest]]] = []
+
+        @seed(context.seed)
+        @settings(
+            max_examples=size * times,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(specs.sequences(kind))
+        def collect(sequence: list[Manifest]) -> None:
+            if not batches or len(batches[-1]) == size:
+                batches.append([])
+            batches[-1].append(sequence)
+
+        await loop.run_in_executor(None, collect)
+        await context.stage.start()
+        fresh = await _specs_of(kind, context, [[]])
+        [(problem, reference)] = fresh
+        assert problem is None, problem
+        for batch in batches:
+            for sequence, (problem, dump) in zip(batch, await _specs_of(kind, context, batch), strict=True):
+                if problem is None and (different := difference(reference, dump)):
+                    problem = "another end (fresh | this): " + "; ".join(different[:4])
+                told = f"{sequence}: {problem}" if problem is not None else None
+                context.sweep.runs.append(Run("S1 create" if kind == "TrainingJob" else "S2 edit", name, told))
+        log = context.stage.operators["one"].log.read_text()
+        assert "Traceback" not in log, log[log.index("Traceback") - 300 :][:3000]
+        context.stage.kill()
+
+    return perform
+
+
+async def _specs_of(kind: str, context: Context, sequences: list[list[Manifest]]) -> list[tuple[str | None, dict[str, Any]]]:
+    plays = [context.sweep.play(kind) for _ in sequences]
+
+    async def perform(play: Play, sequence: list[Manifest]) -> str | None:
+        name = "made" if kind == "TrainingJob" else "shop"
+        await play.api.make_namespace(play.namespace)
+        made = False
+        try:
+            for spec in sequence:
+                if await _try(play, kind, name, spec, exists=made):
+                    made = True
+                    if kind == "TrainingJob":
+                        await play.until(lambda: condition(play.get(kind, name)["status"], "Accepted"), "it is judged")
+                        await play.api.delete(play.ref(kind, name), "Foreground")
+                        await play.until_gone()
+                        made = False
+                    else:
+                        await _judged(play, kind, name)
+            assert await _try(play, kind, name, specs.BASES[kind], exists=made), "the right spec was refused"
+            if kind == "TrainingJob":
+                await play.until_reason(kind, name, "Succeeded", "Completed")
+            else:
+                await play.until_serving(name)
+                await play.until(lambda: len(play.world.all("RayService", play.namespace)) == 1, "one revision is left")
+        except (AssertionError, ApiError) as error:
+            return str(error)
+        return None
+
+    problems = await asyncio.gather(*(perform(play, sequence) for play, sequence in zip(plays, sequences, strict=True)))
+    ends = []
+    for play, problem in zip(plays, problems, strict=True):
+        await settle(play)
+        dump = play.world.dump(play.namespace)
+        ends.append((problem, {key: value for key, value in dump.items() if "times that" not in key}))
+    await context.sweep.clear(plays)
+    return ends
+
+
+async def _judged(play: Play, kind: str, name: str) -> None:
+    """Until the operator has said something of the newest generation."""
+
+    def told() -> bool:
+        found = play.get(kind, name)
+        return bool(condition(found["status"], "Accepted")["observedGeneration"] == found["metadata"]["generation"])
+
+    await play.until(told, "the newest spec is judged")
+
+
+async def _try(play: Play, kind: str, name: str, spec: Any, *, exists: bool) -> bool:
+    """Give a resource that spec, whole; False if the apiserver refuses it as bad, which it must say in so many words."""
+    manifest: Manifest = {
+        "apiVersion": "eagleray.io/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": play.namespace},
+        "spec": spec,
+    }
+    try:
+        if exists:
+            path = f"/apis/eagleray.io/v1alpha1/namespaces/{play.namespace}/{kind.lower()}s/{name}"
+            version = (await play.api.request("GET", path))["metadata"]["resourceVersion"]
+            manifest["metadata"]["resourceVersion"] = version
+            await play.api.request("PUT", f"{path}?fieldValidation=Strict", manifest)
+        else:
+            path = f"/apis/eagleray.io/v1alpha1/namespaces/{play.namespace}/{kind.lower()}s"
+            await play.api.request("POST", f"{path}?fieldValidation=Strict", manifest)
+    except ApiError as error:
+        if error.status == 409 and exists:
+            return await _try(play, kind, name, spec, exists=exists)
+        if error.status not in (400, 422):
+            raise
+        return False
+    return True
 
 
 CLASSES: dict[str, Perform] = {
@@ -62,9 +282,14 @@ CLASSES: dict[str, Perform] = {
     "T6 slow": chance(faults.Slow),
     "T6 throttled": chance(faults.Throttled),
     "T6 500 to 504": chance(faults.ServerErrors),
-    "T6 outage": timed(lambda: faults.Outage(4, 20)),
-    "T6 forbidden": timed(lambda: faults.Forbidden(4, 20)),
+    "T6 outage": timed(lambda sample: faults.Outage(4, 20 if sample else 600)),
+    "T6 forbidden": timed(lambda sample: faults.Forbidden(4, 20 if sample else 120)),
     "T6 refused": chance(faults.Refusals),
     "T7 connections": chance(faults.BrokenConnections),
     "T7 watches": chance(faults.BrokenWatches),
+    "T8 bad deployments": bad_specs("ModelDeployment"),
+    "T8 bad jobs": bad_specs("TrainingJob"),
+    "T9 two leaders": leaders,
+    "T11 quiet": quiet,
+    "T12 upgrade": upgrade,
 }

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -69,8 +69,8 @@ class Sweep:
         """Play every scenario undisturbed, twice: only what is the same both times can be compared at all."""
         counting = self._stage.proxy.fault = _Counting()
         await self._stage.start()
-        plays = {scenario: self._play(scenario) for scenario in SCENARIOS}
-        again = {scenario: self._play(scenario) for scenario in SCENARIOS}
+        plays = {scenario: self.play(scenario) for scenario in SCENARIOS}
+        again = {scenario: self.play(scenario) for scenario in SCENARIOS}
         ends = await self._perform([*plays.items(), *again.items()])
         self._stage.kill()
         self._stage.proxy.fault = Fault()
@@ -80,7 +80,7 @@ class Sweep:
             self.references[scenario] = Reference(dump, writes, counting.events[play.namespace])
         for scenario, (problem, dump) in zip(again, ends[len(plays) :], strict=True):
             self._judge(scenario, "T0 undisturbed", problem, dump)
-        await self._clear([*plays.values(), *again.values()])
+        await self.clear([*plays.values(), *again.values()])
 
     def points(self, whens: tuple[str, ...], every: int = 1) -> list[tuple[str, Point]]:
         """Every point of every scenario, or one of `every`."""
@@ -96,7 +96,7 @@ class Sweep:
         """Kill the operator once for each batch, each of its namespaces being at its own point, and go on with another."""
         for start in range(0, len(points), BATCH):
             batch = points[start : start + BATCH]
-            plays = [(scenario, self._play(scenario)) for scenario, _ in batch]
+            plays = [(scenario, self.play(scenario)) for scenario, _ in batch]
             freeze = Freeze({play.namespace: point for (_, play), (_, point) in zip(plays, batch, strict=True)})
             self._stage.proxy.fault = freeze
             await self._stage.start()
@@ -114,20 +114,57 @@ class Sweep:
                 missed = "" if play.namespace in freeze.frozen else " (not reached)"
                 self._judge(scenario, fault, problem, dump, f"killed {point}{missed}")
             self._stage.kill()
-            await self._clear([play for _, play in plays])
+            await self.clear([play for _, play in plays])
 
     async def disturb(self, name: str, make: Callable[[], Fault], copies: int = 1, **settings: Any) -> Fault:
         """Play every scenario under a fault; when all are through, it is lifted and the end compared."""
         await self._stage.start(**settings)
         fault = self._stage.proxy.fault = make()
-        plays = [(scenario, self._play(scenario)) for scenario in SCENARIOS for _ in range(copies)]
+        plays = [(scenario, self.play(scenario)) for scenario in SCENARIOS for _ in range(copies)]
         ends = await self._perform(plays, before_the_end=self._lift)
         for (scenario, _), (problem, dump) in zip(plays, ends, strict=True):
             self._judge(scenario, name, problem, dump)
         assert self._stage.operators["one"].process.poll() is None, f"{name}: the operator has ended"
         self._stage.kill()
-        await self._clear([play for _, play in plays])
+        await self.clear([play for _, play in plays])
         return fault
+
+    async def undisturbed(self, name: str, look: Callable[[list[Play]], Awaitable[Mapping[str, str | None]]]) -> None:
+        """Play every scenario and then look at what follows: `look` returns what was wrong by namespace."""
+        await self._stage.start()
+        plays = [(scenario, self.play(scenario)) for scenario in SCENARIOS]
+        ends = await self._perform(plays)
+        wrong = await look([play for _, play in plays])
+        for (scenario, play), (problem, _) in zip(plays, ends, strict=True):
+            await settle(play)
+            self._judge(scenario, name, problem or wrong[play.namespace], self._dump(play))
+        self._stage.kill()
+        await self.clear([play for _, play in plays])
+
+    async def meanwhile(self, name: str, disturb: Callable[[], Awaitable[None]], verdict: Callable[[], str | None]) -> None:
+        """Play every scenario again and again while something is done to the operators; what is left of them is killed."""
+        await self._stage.start()
+        ended = asyncio.Event()
+        plays: list[tuple[str, Play]] = []
+        ends: list[tuple[str | None, Dump]] = []
+
+        async def play_on() -> None:
+            while not ended.is_set():
+                turn = [(scenario, self.play(scenario)) for scenario in SCENARIOS]
+                plays.extend(turn)
+                ends.extend(await self._perform(turn))
+
+        playing = asyncio.create_task(play_on())
+        try:
+            await disturb()
+        finally:
+            ended.set()
+            await playing
+        for (scenario, _), (problem, dump) in zip(plays, ends, strict=True):
+            self._judge(scenario, name, problem or verdict(), dump)
+        for operator in list(self._stage.operators):
+            self._stage.kill(operator)
+        await self.clear([play for _, play in plays])
 
     async def _lift(self) -> None:
         self._stage.proxy.fault.release()
@@ -135,7 +172,8 @@ class Sweep:
         # A sweep, whatever was missed.
         await asyncio.sleep(6)
 
-    def _play(self, scenario: str) -> Play:
+    def play(self, scenario: str) -> Play:
+        """A namespace of its own, not made yet."""
         number = next(self._numbers)
         namespace = f"{scenario.lower().replace(' ', '-')}-{number:05}"
         return Play(namespace, self._stage.api, self._stage.world, self._stage.kuberay)
@@ -174,7 +212,8 @@ class Sweep:
             problem = "another end (undisturbed | this): " + "; ".join(different[:6])
         self.runs.append(Run(scenario, fault, f"{how}: {problem}" if problem is not None else None))
 
-    async def _clear(self, plays: list[Play]) -> None:
+    async def clear(self, plays: list[Play]) -> None:
+        """Delete the namespaces and wait until nothing is in them."""
         for play in plays:
             await self._stage.api.delete(Ref("Namespace", "", play.namespace))
         for play in plays:
