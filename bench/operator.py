@@ -302,9 +302,8 @@ async def show(bench: Bench, api: Api, count: int, quiet: float, churn: float, p
     while reconciled(operator) < count:  # noqa: ASYNC110
         await asyncio.sleep(0.2)
     took = time.monotonic() - began
-    say(
-        f"restart with {count}: leads after {leads:.1f} s, all looked at after {took:.1f} s, wrote {dict(requests(operator, *WRITES))}"
-    )
+    wrote = requests(operator, *WRITES)
+    say(f"restart with {count}: leads after {leads:.1f} s, all looked at after {took:.1f} s, wrote {dict(wrote) or 'nothing'}")
 
     if churn:
         await churned(api, operator, churn)

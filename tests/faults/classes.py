@@ -56,11 +56,11 @@ def chance(kind: type[faults.Chance]) -> Perform:
     return perform
 
 
-def timed(make: Callable[[bool], Fault]) -> Perform:
+def timed(make: Callable[[bool], Fault], restarts: int = 0) -> Perform:
     """Scenarios under a fault that has its time; `make` is told whether this is the sample."""
 
     async def perform(name: str, context: Context) -> None:
-        await context.sweep.disturb(name, lambda: make(context.sample))
+        await context.sweep.disturb(name, lambda: make(context.sample), restarts)
 
     return perform
 
@@ -282,7 +282,7 @@ CLASSES: dict[str, Perform] = {
     "T6 slow": chance(faults.Slow),
     "T6 throttled": chance(faults.Throttled),
     "T6 500 to 504": chance(faults.ServerErrors),
-    "T6 outage": timed(lambda sample: faults.Outage(4, 20 if sample else 600)),
+    "T6 outage": timed(lambda sample: faults.Outage(4, 20 if sample else 600), restarts=1),
     "T6 forbidden": timed(lambda sample: faults.Forbidden(4, 20 if sample else 120)),
     "T6 refused": chance(faults.Refusals),
     "T7 connections": chance(faults.BrokenConnections),

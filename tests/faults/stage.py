@@ -44,6 +44,7 @@ class Stage:
         self.folder = folder or Path(self._temporary.name if self._temporary else "")
         self.plane = ControlPlane(self.folder / "plane")
         self.operators: dict[str, OperatorProcess] = {}
+        self.restarts = 0
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -111,6 +112,15 @@ class Stage:
         if leading:
             await asyncio.to_thread(operator.until_leading)
         return operator
+
+    async def keep_running(self, name: str = "one") -> None:
+        """Start the operator again whenever it ends, as the kubelet does; `restarts` counts."""
+        operator = self.operators[name]
+        while True:
+            await asyncio.sleep(0.2)
+            if operator.process.poll() is not None:
+                self.restarts += 1
+                operator.start()
 
     def kill(self, name: str = "one") -> None:
         """SIGKILL: nothing is cleaned up."""

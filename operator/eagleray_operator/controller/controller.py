@@ -49,6 +49,8 @@ WATCHED = (
 )
 """Kinds that the cache holds; Secrets are never read."""
 
+SWEEP_AGAIN_SECONDS = 2.0
+
 REPORT_SECONDS = 20
 """How long a result may wait for its status write before the runtime is asked to send it again."""
 
@@ -102,8 +104,8 @@ class Controller:
 
     async def run(self) -> None:
         """Reconcile until cancelled; everything is listed first, so that no decision rests on a part of the picture."""
-        while not await self._swept():  # noqa: ASYNC110
-            await asyncio.sleep(1)
+        while await self._swept():  # noqa: ASYNC110
+            await asyncio.sleep(SWEEP_AGAIN_SECONDS)
         self._primed = True
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._sweep_often())
@@ -150,9 +152,9 @@ class Controller:
             return 200 if attempts[-1].get("reason") == Reason.COMPLETED else 409
         return 202
 
-    async def sweep(self) -> None:
-        """List everything once: objects that a watch missed come, those whose deletion it missed go."""
-        for kind in WATCHED:
+    async def sweep(self, kinds: Collection[str] = WATCHED) -> None:
+        """List what there is of these kinds: objects that a watch missed come, those whose deletion it missed go."""
+        for kind in kinds:
             before = self.cache.refs(kind)
             # With a definition all objects of it go, and no watch tells.
             listed = await self._cluster.list_all(kind) if await self._cluster.serves(kind) else []
@@ -161,9 +163,9 @@ class Controller:
             for ref in before - {Ref.of(manifest) for manifest in listed}:
                 if (gone := self.cache.get(ref)) is not None:
                     self.observe("DELETED", gone)
-        for kind in RESOURCES:
-            for ref in self.cache.refs(kind):
-                self._queue.add(ref, Urgency.ROUTINE)
+            if kind in RESOURCES:
+                for ref in self.cache.refs(kind):
+                    self._queue.add(ref, Urgency.ROUTINE)
 
     def look_again(self) -> None:
         """Sweep soon: a watch has begun anew, and what was deleted meanwhile it does not tell."""
@@ -175,17 +177,21 @@ class Controller:
                 async with asyncio.timeout(self._settings.sweep_seconds):
                     await self._sweep_wanted.wait()
             self._sweep_wanted.clear()
-            if not await self._swept():
-                await asyncio.sleep(1)
-                self._sweep_wanted.set()
+            unanswered = await self._swept()
+            while unanswered:
+                await asyncio.sleep(SWEEP_AGAIN_SECONDS)
+                unanswered = await self._swept(unanswered)
 
-    async def _swept(self) -> bool:
-        try:
-            await self.sweep()
-        except ClusterError as error:
-            logger.warning("A sweep was not answered (%s); the next one makes up for it.", error.message)
-            return False
-        return True
+    async def _swept(self, kinds: Collection[str] = WATCHED) -> list[str]:
+        """Sweep those kinds; returns those of which there was no listing, for one that is refused must not hide the others."""
+        unanswered = []
+        for kind in kinds:
+            try:
+                await self.sweep([kind])
+            except ClusterError as error:
+                logger.warning("No listing of %s (%s); soon again.", kind, error.message)
+                unanswered.append(kind)
+        return unanswered
 
     def _wake(self, manifest: Manifest, urgency: Urgency) -> None:
         """Queue the resources that an object concerns: itself, its owner by label, and those that refer to it."""
