@@ -8,7 +8,7 @@ from eagleray_operator.api import names
 from eagleray_operator.cluster.port import Manifest, Ref
 
 REMEMBERED_DELETIONS = 10_000
-"""UIDs of deleted objects that are kept, so that a watch which starts again from the past does not bring them back."""
+"""Deleted objects that are remembered, so that a watch which starts again from the past does not bring them back."""
 
 
 def _version(manifest: Manifest) -> int:
@@ -37,7 +37,7 @@ class Cache:
         self._refs: dict[str, Ref] = {}
         self._owned: dict[str, set[Ref]] = {}
         self._followers: dict[Ref, set[Ref]] = {}
-        self._deleted: OrderedDict[str, None] = OrderedDict()
+        self._deleted: OrderedDict[str | Ref, None] = OrderedDict()
 
     def get(self, ref: Ref) -> Manifest | None:
         """The live object of that address."""
@@ -104,6 +104,10 @@ class Cache:
         refs = [self._refs[uid] for uid in uids if uid in self._refs]
         return [found for ref in refs if ref.kind in wanted and (found := self.get(ref)) is not None]
 
+    def was_deleted(self, ref: Ref) -> bool:
+        """Whether an object of that address was deleted, not long ago."""
+        return ref in self._deleted
+
     def followers(self, job: Ref) -> set[Ref]:
         """Addresses of the ModelDeployments that take their model from that TrainingJob."""
         return set(self._followers.get(job, ()))
@@ -123,8 +127,9 @@ class Cache:
             _discard(self._followers, job, ref)
 
     def _bury(self, manifest: Manifest) -> None:
-        self._deleted[manifest["metadata"].get("uid", "")] = None
-        if len(self._deleted) > REMEMBERED_DELETIONS:
+        for key in (manifest["metadata"].get("uid", ""), Ref.of(manifest)):
+            self._deleted[key] = None
+        while len(self._deleted) > 2 * REMEMBERED_DELETIONS:
             self._deleted.popitem(last=False)
 
 

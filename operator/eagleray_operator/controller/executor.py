@@ -67,7 +67,7 @@ class Executor:
         for manifest in plan.ensure:
             await self._attempt(manifest, self._cluster.create(manifest))
         for manifest in sorted(plan.apply, key=lambda child: child["kind"] in WITH_PODS):
-            await self._apply(manifest, uid)
+            await self._apply(manifest, resource)
         for patch in plan.patch:
             self._cache.put(await self._cluster.patch(patch.ref, patch.operations))
         for deletion in plan.delete:
@@ -86,10 +86,12 @@ class Executor:
                 # The status has it; an event is for those who look at the right moment.
                 logger.info("The event %s could not be written: %s", event.reason, error.message)
 
-    async def _apply(self, manifest: Manifest, uid: str) -> None:
+    async def _apply(self, manifest: Manifest, resource: Manifest) -> None:
         """Make a child what it should be, and never anybody else's object of its name."""
-        ref = Ref.of(manifest)
+        ref, uid = Ref.of(manifest), resource["metadata"]["uid"]
         live = self._cache.get(ref)
+        if live is None and ref.kind in WITH_PODS and (resource.get("status") or self._cache.was_deleted(ref)):
+            await self._confirm(resource)
         if live is None:
             # Not applied: that would also change an object of that name that we do not know of.
             live = await self._attempt(manifest, self._cluster.create(manifest))
@@ -100,6 +102,18 @@ class Executor:
         if not contains(live, manifest):
             meant = {**manifest, "metadata": {**manifest["metadata"], "uid": live["metadata"]["uid"]}}
             self._cache.put(await self._attempt(manifest, self._cluster.apply(meant)))
+
+    async def _confirm(self, resource: Manifest) -> None:
+        """Raise ClusterError if the resource is not what we know any more.
+
+        A child that is missing may be missing because the resource is being deleted, of which its own watch has not told
+        yet: what was at work must not be started once more.
+        """
+        live = await self._cluster.get(Ref.of(resource))
+        if live is None or live["metadata"]["resourceVersion"] != resource["metadata"]["resourceVersion"]:
+            if live is not None:
+                self._cache.put(live)
+            raise ClusterError(409, f"{resource['kind']} {resource['metadata']['name']} has changed meanwhile")
 
     async def _attempt(self, manifest: Manifest, call: Awaitable[Answer]) -> Answer:
         try:

@@ -371,3 +371,28 @@ async def test_killed_at_any_write_the_next_process_reaches_the_same_end(after):
         store = MemoryCluster()
         await train_and_serve(store, Crashing(store, number, after))
         assert dump(store) == undisturbed, f"killed {'after' if after else 'before'} write {number}"
+
+
+async def test_a_job_whose_deletion_no_watch_has_told_yet_is_not_started_again(store):
+    FakeKubeRay(store)
+    async with Running(store) as running:
+        made = await store.put(fresh(job_manifest()))
+        await running.until(JOB, "Progressing", "Starting")
+        await running.quiet()
+        known = running.controller.cache.get(JOB)
+        started: list[str] = []
+        store.watch(
+            lambda event, found: (
+                started.append(found["metadata"]["uid"]) if found["kind"] == "RayJob" and event == "ADDED" else None
+            )
+        )
+        await running.quiet()
+        before = list(started)
+        observe = running.controller.observe
+        running.controller.observe = lambda event, found: None if found["kind"] == "TrainingJob" else observe(event, found)  # type: ignore[method-assign]
+        await store.delete(JOB, made["metadata"]["uid"])
+        await running.quiet()
+        assert running.controller.cache.get(JOB) == known, "the deletion is not known"
+        assert running.controller.cache.refs("RayJob") == set(), "but that of the RayJob is"
+        await asyncio.sleep(0.4)
+    assert started == before
