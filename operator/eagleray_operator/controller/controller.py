@@ -18,7 +18,7 @@ from eagleray_operator.api.modeldeployment import ModelDeployment
 from eagleray_operator.api.reasons import Reason
 from eagleray_operator.api.trainingjob import TrainingJob
 from eagleray_operator.cluster.port import Addresses, Cluster, ClusterError, Manifest, Ref
-from eagleray_operator.controller.cache import Cache
+from eagleray_operator.controller.cache import Cache, Known
 from eagleray_operator.controller.executor import ConflictError, Executor, RefusedError
 from eagleray_operator.controller.inbox import Inbox
 from eagleray_operator.controller.observer import Observer
@@ -89,18 +89,17 @@ class Controller:
 
     def observe(self, event_type: str | None, manifest: Manifest) -> None:
         """Take in an event of a watch: ADDED, MODIFIED, DELETED or None for an object of a first listing."""
-        known = self.cache.get(Ref.of(manifest))
-        urgency = _urgency(event_type, manifest, known)
-        changed = self.cache.remove(manifest) if event_type == "DELETED" else self.cache.put(manifest)
-        if changed:
-            self._wake(manifest, urgency)
-        uid = manifest["metadata"]["uid"]
-        if known is not None and manifest["kind"] in RESOURCES and (gone := known["metadata"]["uid"]):
-            replaced = changed and gone != uid
-            if replaced or (changed and event_type == "DELETED"):
-                self._observer.forget(gone)
-                self._inbox.forget(gone)
-                self._queue.forget(Ref.of(manifest))
+        ref = Ref.of(manifest)
+        known = self.cache.known(ref)
+        deleted = event_type == "DELETED"
+        changed = self.cache.remove(manifest) if deleted else self.cache.put(manifest)
+        if not changed:
+            return
+        if known is not None and ref.kind in RESOURCES and (deleted or known.uid != manifest["metadata"]["uid"]):
+            self._observer.forget(known.uid)
+            self._inbox.forget(known.uid)
+            self._queue.forget(ref)
+        self._wake(manifest, _urgency(event_type, manifest, known))
 
     async def run(self) -> None:
         """Reconcile until cancelled; everything is listed first, so that no decision rests on a part of the picture."""
@@ -318,16 +317,16 @@ class Controller:
         return found if found is not None and found["metadata"]["uid"] == uid else None
 
 
-def _urgency(event_type: str | None, manifest: Manifest, known: Manifest | None) -> Urgency:
+def _urgency(event_type: str | None, manifest: Manifest, known: Known | None) -> Urgency:
     """How soon an event is to be looked at."""
     if event_type is None:
         return Urgency.ROUTINE
     if known is None or event_type == "DELETED":
         return Urgency.USER if manifest["kind"] in RESOURCES else Urgency.NEWS
-    metadata, before = manifest["metadata"], known["metadata"]
-    if metadata.get("resourceVersion") == before.get("resourceVersion"):
+    metadata = manifest["metadata"]
+    if metadata.get("resourceVersion") == str(known.version):
         return Urgency.ROUTINE
-    if manifest["kind"] in RESOURCES and metadata.get("generation") != before.get("generation"):
+    if manifest["kind"] in RESOURCES and metadata.get("generation") != known.generation:
         return Urgency.USER
     return Urgency.NEWS
 
