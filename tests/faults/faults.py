@@ -43,16 +43,16 @@ class Freeze(Fault):
         if call.namespace in self.frozen:
             await self._hold()
         if point.when != "on":
-            call.subresource += f"#{self._seen[call.namespace]}"
+            call.number = self._seen[call.namespace]
             self._seen[call.namespace] += 1
-            if point.when == "before" and self._seen[call.namespace] > point.number:
+            if point.when == "before" and call.number == point.number:
                 self.frozen.add(call.namespace)
                 await self._hold()
         return None
 
     async def after(self, call: Call, answer: Answer) -> Answer:
         point = self._points.get(call.namespace)
-        if point is not None and point.when == "after" and call.subresource.endswith(f"#{point.number}"):
+        if point is not None and point.when == "after" and call.number == point.number:
             self.frozen.add(call.namespace)
             await self._hold()
         return answer

@@ -34,6 +34,8 @@ class Call:
     subresource: str
     began: float = field(default_factory=time.monotonic)
     status: int | None = None
+    number: int | None = None
+    """Which write of its namespace it is, where somebody counts."""
 
     @classmethod
     def of(cls, operator: str, request: web.Request) -> "Call":

@@ -9,7 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from eagleray_operator.cluster.port import Ref
+from tests.faults.api import ApiError
 from tests.faults.faults import Freeze, Point
 from tests.faults.proxy import Call, Fault, address_of
 from tests.faults.scenarios import SCENARIOS, Play, settle
@@ -194,7 +197,7 @@ class Sweep:
             await play.api.make_namespace(play.namespace)
             try:
                 await SCENARIOS[scenario](play)
-            except AssertionError as error:
+            except (AssertionError, ApiError, pytest.fail.Exception) as error:
                 return str(error)
             finally:
                 self._done.add(play.namespace)
