@@ -82,3 +82,34 @@ def test_the_missing_kuberay_is_named_and_its_arrival_noticed(bare: tuple[Apiser
 
 def owned(child: dict[str, Any]) -> bool:
     return bool(child["metadata"].get("ownerReferences"))
+
+
+def test_kuberay_is_removed_and_returns_while_the_operator_works_on(bare: tuple[Apiserver, str], tmp_path: Path) -> None:
+    apiserver, kuberay = bare
+    apiserver.kubectl("apply", "--server-side", "-f", "-", text=kuberay)
+    key = tmp_path / "key"
+    key.write_text("a key of the integration tests, long enough")
+    settings = Settings(namespace=NAMESPACE, key_path=str(key), reports_url="http://reports/v1/reports", sweep_seconds=10)
+    operator = OperatorProcess(tmp_path, apiserver.plane.kubeconfig, settings.model_dump_json(by_alias=True))
+    operator.start()
+    try:
+        operator.until_leading()
+        apiserver.apply(BY_URI)
+        apiserver.until(lambda: apiserver.all("rayservices"), "a RayService")
+
+        apiserver.kubectl("delete", *(f"crd/{plural}.ray.io" for plural in KUBERAY), "--wait=true")
+
+        def missing() -> bool:
+            return reason_of(apiserver, "mdep", "shop", "Accepted", "default") == "PrerequisiteMissing"
+
+        apiserver.until(missing, "what is missing is named", seconds=60)
+        assert operator.process.poll() is None
+
+        apiserver.kubectl("apply", "--server-side", "-f", "-", text=kuberay)
+        [service] = apiserver.until(lambda: apiserver.all("rayservices"), "a RayService again", seconds=60)
+        # That of the new RayService is seen: its watch is back as well.
+        apiserver.kubectl("delete", "rayservice", service["metadata"]["name"])
+        apiserver.until(lambda: apiserver.all("rayservices"), "it comes back", seconds=30)
+        assert operator.process.poll() is None
+    finally:
+        operator.kill()
