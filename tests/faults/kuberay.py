@@ -140,7 +140,7 @@ class KubeRay:
             for epoch in range(1, EPOCHS + 1):
                 await self._report(head, ray_job, _progress(epoch, "Training"))
                 await asyncio.sleep(0.1)
-            await self._report(head, ray_job, _result(ref.namespace, job))
+            await self._report(head, ray_job, _result(job))
         await self._api.set_status(ref, uid, end)
         await self._api.delete(Ref.of(cluster), uid=cluster["metadata"]["uid"])
 
@@ -325,7 +325,7 @@ def _progress(epoch: int, stage: str) -> Manifest:
     return {"type": "progress", "stage": stage, "epoch": epoch, "epochs": EPOCHS, "percent": percent, "workers": 1}
 
 
-def _result(namespace: str, job: str) -> Manifest:
-    model = {"uri": f"s3://models/{namespace}/{job}", "digest": DIGEST, "sizeBytes": 10, "parameters": 2, "engine": "NumPy"}
+def _result(job: str) -> Manifest:
+    model = {"uri": f"s3://models/trained/{job}", "digest": DIGEST, "sizeBytes": 10, "parameters": 2, "engine": "NumPy"}
     data = {"rows": 100, "training": 80, "validation": 10, "test": 10}
     return {"type": "result", "model": model, "data": data, "metrics": [{"name": "R2", "part": "Test", "value": 0.9}]}

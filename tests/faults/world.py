@@ -123,6 +123,10 @@ class World:
 
     def _plain(self, text: str, namespace: str, clusters: set[str]) -> str:
         text = UUID.sub(lambda match: self._name_of(match[0]), text)
+        for ref in [ref for ref in self.made if ref.namespace == namespace and ref.kind in OWN]:
+            for uid in self.made[ref]:
+                # The folder of a model is called by the beginning of its job's UID.
+                text = text.replace(uid[:8], "<uid>")
         for cluster in sorted(clusters, key=len, reverse=True):
             text = text.replace(cluster, cluster.rsplit("-", 1)[0] + "-cluster")
         text = MOMENT.sub("a moment", text)
@@ -175,6 +179,8 @@ def _lean(value: Any) -> Any:
         kept = {key: _lean(item) for key, item in value.items() if key not in FROM_THE_SERVER}
         if value.get("kind") == "Secret":
             kept.pop("data", None)
+        if value.get("kind") == "ConfigMap":
+            kept["data"] = {key: json.loads(text) for key, text in value["data"].items()}
         return kept
     if isinstance(value, list):
         return [_lean(item) for item in value]
