@@ -91,7 +91,9 @@ def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime
     if problem is not None and (observed.missing_kinds or not status.attempts):
         return _conclude(job, status, _held_up(problem), Plan(requeue_after=10), now, accepted=problem)
     attempt = status.attempts[-1] if status.attempts else None
-    if attempt is None and job.spec.suspend:
+    # One that was made just before a crash is not in the status, but it runs.
+    started = observed.child(Ref("RayJob", job.metadata.namespace, names.ray_job(job.metadata.name, 1))) is not None
+    if attempt is None and job.spec.suspend and not started:
         return _conclude(job, status, _suspended(), Plan(), now)
     if attempt is None or attempt.end_time is not None:
         if attempt is not None and now < (start := retry.next_time(_time(attempt.end_time), len(status.attempts))):
@@ -255,12 +257,14 @@ def _after_the_end(job: TrainingJob, observed: Observed, now: datetime) -> Plan:
     """A finished job keeps its status; left are its time to live and pods that did not go by themselves."""
     end = _time(job.status.completion_time)
     left_over = [child for child in observed.of_kind("RayJob") if not _terminal(child)]
-    delete: tuple[Deletion, ...] = ()
+    delete = _old_attempts(job, job.status.attempts[-1], observed) if job.status.attempts else ()
     waits = []
     if left_over:
-        limit = end + timedelta(seconds=LEFT_OVER_SECONDS)
+        # Only the pods of a job that succeeded go by themselves.
+        grace = LEFT_OVER_SECONDS if job.status.model is not None else 0
+        limit = end + timedelta(seconds=grace)
         if now >= limit:
-            delete = tuple(_deletion(child) for child in left_over)
+            delete += tuple(deletion for child in left_over if (deletion := _deletion(child)) not in delete)
         else:
             waits.append(limit - now)
     ttl = job.spec.run_policy.ttl_seconds_after_finished

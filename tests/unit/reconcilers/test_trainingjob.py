@@ -247,6 +247,38 @@ def test_a_finished_job_with_a_time_to_live_deletes_itself():
     assert [deletion.ref.kind for deletion in plan_of(resource, now=later(30)).delete] == ["TrainingJob"]
 
 
+def test_suspended_just_after_a_crash_a_job_that_runs_unseen_is_told_to_stop():
+    started = running(first_plan(), jobDeploymentStatus="Running")
+    plan = plan_of(job(suspend=True), observed(*started))
+    assert plan.apply[-1]["spec"]["suspend"] is True
+    assert condition(plan.status, "Suspended")["status"] == "False"
+    assert plan.status["attempts"][0]["number"] == 1
+
+
+def test_what_runs_on_when_a_job_has_failed_is_deleted_at_once_and_when_it_succeeded_after_a_while():
+    spec = {"runPolicy": {"activeDeadlineSeconds": 100}}
+    first = first_plan(**spec)
+    children = running(first, jobDeploymentStatus="Running")
+    failed = plan_of(job(status=dict(first.status), **spec), observed(*children), now=later(100))
+    after = plan_of(job(status=dict(failed.status), **spec), observed(*children), now=later(101))
+    assert [deletion.ref for deletion in after.delete] == [Ref("RayJob", "default", "iris-1")]
+    done = plan_of(job(status=dict(first.status), **spec), observed(*children, reports=(result(),)))
+    after = plan_of(job(status=dict(done.status), **spec), observed(*children), now=later(1))
+    assert after.delete == ()
+    assert after.requeue_after == 59
+
+
+def test_attempts_before_the_last_are_deleted_also_when_the_job_has_ended_meanwhile():
+    first = first_plan()
+    failed = running(first, jobDeploymentStatus="Failed", reason="AppFailed", message="boom")
+    recovering = plan_of(job(status=dict(first.status)), observed(*failed))
+    again = plan_of(job(status=dict(recovering.status)), observed(*failed), now=later(10))
+    both = [*failed, *running(again, jobDeploymentStatus="Complete", jobStatus="SUCCEEDED")]
+    done = plan_of(job(status=dict(again.status)), observed(*both, reports=(result(attempt=2),)), now=later(20))
+    after = plan_of(job(status=dict(done.status)), observed(*both), now=later(21))
+    assert {deletion.ref.name for deletion in after.delete} == {"iris-1", "iris-1-config"}
+
+
 def test_without_kuberay_nothing_is_made_and_the_condition_says_what_to_install():
     plan = plan_of(seen=observed(missing_kinds=("RayJob",)))
     assert plan.apply == () == plan.ensure
