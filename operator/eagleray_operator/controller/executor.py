@@ -64,15 +64,18 @@ class Executor:
         uid = resource["metadata"]["uid"]
         for manifest in plan.apply:
             _check_owner(self._cache.get(Ref.of(manifest)), uid)
+        if any(self._was_there(Ref.of(manifest), resource) for manifest in plan.apply):
+            await self._confirm(resource)
         for manifest in plan.ensure:
             await self._attempt(manifest, self._cluster.create(manifest))
         for manifest in sorted(plan.apply, key=lambda child: child["kind"] in WITH_PODS):
-            await self._apply(manifest, resource)
+            await self._apply(manifest, uid)
         for patch in plan.patch:
             self._cache.put(await self._cluster.patch(patch.ref, patch.operations))
+        # First what has become of a thing, then its deletion: after a crash in between nobody could tell.
+        await self.write_status(resource, plan)
         for deletion in plan.delete:
             await self._cluster.delete(deletion.ref, deletion.uid)
-        await self.write_status(resource, plan)
 
     async def write_status(self, resource: Manifest, plan: Plan) -> None:
         """Write the plan's status, if it is another, and then its events."""
@@ -86,12 +89,10 @@ class Executor:
                 # The status has it; an event is for those who look at the right moment.
                 logger.info("The event %s could not be written: %s", event.reason, error.message)
 
-    async def _apply(self, manifest: Manifest, resource: Manifest) -> None:
+    async def _apply(self, manifest: Manifest, uid: str) -> None:
         """Make a child what it should be, and never anybody else's object of its name."""
-        ref, uid = Ref.of(manifest), resource["metadata"]["uid"]
+        ref = Ref.of(manifest)
         live = self._cache.get(ref)
-        if live is None and ref.kind in WITH_PODS and (resource.get("status") or self._cache.was_deleted(ref)):
-            await self._confirm(resource)
         if live is None:
             # Not applied: that would also change an object of that name that we do not know of.
             live = await self._attempt(manifest, self._cluster.create(manifest))
@@ -102,6 +103,12 @@ class Executor:
         if not contains(live, manifest):
             meant = {**manifest, "metadata": {**manifest["metadata"], "uid": live["metadata"]["uid"]}}
             self._cache.put(await self._attempt(manifest, self._cluster.apply(meant)))
+
+    def _was_there(self, ref: Ref, resource: Manifest) -> bool:
+        """Whether a child that is missing may have been there before."""
+        if self._cache.known(ref) is not None:
+            return False
+        return self._cache.was_deleted(ref) or (ref.kind in WITH_PODS and bool(resource.get("status")))
 
     async def _confirm(self, resource: Manifest) -> None:
         """Raise ClusterError if the resource is not what we know any more.

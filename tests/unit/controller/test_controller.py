@@ -8,7 +8,7 @@ import pytest
 
 from eagleray_operator.cluster.memory import MemoryCluster
 from eagleray_operator.cluster.port import KINDS, ClusterError, Ref
-from eagleray_runtime.contract.reports import ResultReport
+from eagleray_runtime.contract.reports import FailureReason, FailureReport, ResultReport
 from tests.support.fake_kuberay import FakeKubeRay, Running, dump
 from tests.support.makers import condition, deployment_manifest, job_manifest, progress, result
 
@@ -396,3 +396,23 @@ async def test_a_job_whose_deletion_no_watch_has_told_yet_is_not_started_again(s
         assert running.controller.cache.refs("RayJob") == set(), "but that of the RayJob is"
         await asyncio.sleep(0.4)
     assert started == before
+
+
+async def test_what_failed_is_deleted_only_once_its_failure_is_in_the_status(store):
+    FakeKubeRay(store)
+    async with Running(store, Deaf(store)) as running:
+        await store.put(fresh(job_manifest()))
+        await running.until(JOB, "Progressing", "Starting")
+        await running.quiet()
+        Deaf.deaf = True
+        try:
+            told = FailureReport(resource=progress().resource, attempt=1, reason=FailureReason.DATA_INVALID, message="no rows")
+            waiting = asyncio.create_task(running.controller.submit(of_job(told, store)))
+            await running.quiet()
+            assert store.of_kind("RayJob"), "a crash now must not lose why it failed"
+        finally:
+            Deaf.deaf = False
+        assert await asyncio.wait_for(waiting, 10) in (200, 409)
+        await running.until(JOB, "Succeeded", "DataInvalid")
+        await running.quiet()
+    assert store.of_kind("RayJob") == []
