@@ -14,6 +14,9 @@ from tests.faults.api import Api, Manifest
 
 OWN = ("TrainingJob", "ModelDeployment")
 MADE = ("ConfigMap", "Secret", "Service", "PersistentVolumeClaim", "NetworkPolicy", "RayJob", "RayService")
+COUNTED = ("PersistentVolumeClaim", "RayJob", "RayService")
+"""What must not be made once more than undisturbed: it costs pods or holds a model."""
+
 KUBERAYS = ("RayCluster", "Pod")
 WATCHED = (*OWN, *MADE, *KUBERAYS)
 
@@ -114,7 +117,7 @@ class World:
             text = json.dumps(_lean(manifest))
             found[f"{manifest['kind']} {manifest['metadata']['name']}"] = text
         for ref, uids in self.made.items():
-            if ref.namespace == namespace and ref.kind in MADE and ref in self._ours:
+            if ref.namespace == namespace and ref.kind in COUNTED and ref in self._ours:
                 found[f"times that {ref.kind} {ref.name} was made"] = str(len(uids))
         result: dict[str, Any] = {}
         for key, text in found.items():
