@@ -72,9 +72,13 @@ class Api:
             method, self._server.url + path, data=data, headers={"Content-Type": content_type}
         ) as answer:
             found: Manifest = json.loads(await answer.read())
-            if answer.status >= 300:
-                raise ApiError(answer.status, str(found.get("message")))
-            return found
+        if answer.status == 429:
+            # As it says of a definition that was just made.
+            await asyncio.sleep(1)
+            return await self.request(method, path, body, content_type)
+        if answer.status >= 300:
+            raise ApiError(answer.status, str(found.get("message")))
+        return found
 
     async def create(self, manifest: Manifest) -> Manifest:
         return await self.request("POST", collection(manifest["kind"], manifest["metadata"].get("namespace", "")), manifest)

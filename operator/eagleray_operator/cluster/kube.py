@@ -58,6 +58,8 @@ class KubeCluster:
             await config.load_kube_config(client_configuration=configuration)
         # Our own queue decides what is tried again, and when.
         configuration.retries = False
+        # What is asked at a time is bounded by the workers; the lease must never wait for a connection behind them.
+        configuration.connection_pool_maxsize = 0
         self._client = client.ApiClient(configuration)
 
     async def close(self) -> None:
