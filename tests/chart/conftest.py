@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cluster import ControlPlane, UnavailableError
 from tests.cluster.layout import cache_folder
 from tests.cluster.modules import HELM, Builder
 
@@ -50,6 +51,20 @@ def helm() -> Path:
             pytest.skip("helm is missing: put it on PATH, or install Go to have it built")
         builder.build((HELM,))
     return program
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A real apiserver without the chart, but with KubeRay's definitions, which writes down who asks for what."""
+    plane = ControlPlane(tmp_path_factory.mktemp("chart") / "plane", audit=True)
+    try:
+        plane.up()
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    try:
+        yield plane
+    finally:
+        plane.down()
 
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster import ControlPlane, UnavailableError
+from tests.cluster import ControlPlane
 
 from .conftest import CHART, NAMESPACE
 
@@ -52,17 +52,11 @@ class Cluster:
         return answer.strip() == "true"
 
 
-@pytest.fixture(scope="module")
-def cluster(helm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    plane = ControlPlane(tmp_path_factory.mktemp("chart") / "plane")
-    try:
-        plane.up()
-    except UnavailableError as error:
-        pytest.skip(str(error))
-    try:
-        yield Cluster(plane, helm)
-    finally:
-        plane.down()
+@pytest.fixture
+def cluster(plane: ControlPlane, helm: Path) -> Iterator[Cluster]:
+    cluster = Cluster(plane, helm)
+    yield cluster
+    cluster.helm("uninstall", "eagleray")
 
 
 def test_install_upgrade_and_uninstall(cluster: Cluster) -> None:

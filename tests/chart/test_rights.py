@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster import ControlPlane, UnavailableError
+from tests.cluster import ControlPlane
 
 from .conftest import CHART, NAMESPACE, Manifest
 
@@ -101,9 +101,9 @@ class Operator:
         except OSError:
             return ""
 
-    def report(self, body: bytes) -> int:
+    def report(self, body: bytes, token: str) -> int:
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self._reports_port}/v1/reports", body, {"Authorization": "Bearer made-up"}, method="POST"
+            f"http://127.0.0.1:{self._reports_port}/v1/reports", body, {"Authorization": f"Bearer {token}"}, method="POST"
         )
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
@@ -114,6 +114,15 @@ class Operator:
     def get(self, kind: str, name: str) -> Manifest:
         found: Manifest = json.loads(self.kubectl("get", kind, name, "--namespace", "default", "--output", "json"))
         return found
+
+    def apply(self, *manifests: Manifest) -> None:
+        self.kubectl("apply", "--namespace", "default", "-f", "-", text=yaml.safe_dump_all(manifests))
+
+    def delete(self, kind: str, name: str) -> None:
+        place = ("--namespace", "default")
+        # No controller runs here that would let a claim go.
+        self.kubectl("patch", kind, name, *place, "--type=merge", "--patch", '{"metadata": {"finalizers": null}}')
+        self.kubectl("delete", kind, name, *place)
 
     def tell(self, kind: str, name: str, status: Manifest) -> None:
         """What KubeRay would write: no pods run here."""
@@ -154,41 +163,36 @@ class Operator:
 
 
 @pytest.fixture
-def operator(helm: Path, tmp_path: Path) -> Iterator[Operator]:
-    plane = ControlPlane(tmp_path / "plane", audit=True)
-    try:
-        plane.up()
-    except UnavailableError as error:
-        pytest.skip(str(error))
-    try:
-        environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "KUBECONFIG": str(plane.kubeconfig)}
-        install = [str(helm), "install", "eagleray", str(CHART), "--namespace", NAMESPACE, "--create-namespace"]
-        subprocess.run(install, env=environment, check=True, capture_output=True)
+def operator(plane: ControlPlane, helm: Path, tmp_path: Path) -> Iterator[Operator]:
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "KUBECONFIG": str(plane.kubeconfig)}
+    place = ("--namespace", NAMESPACE)
+    install = [str(helm), "install", "eagleray", str(CHART), *place, "--create-namespace"]
+    subprocess.run(install, env=environment, check=True, capture_output=True)
 
-        login = yaml.safe_load(plane.kubeconfig.read_text(encoding="utf-8"))
-        token = plane.kubectl("create", "token", "eagleray", "--namespace", NAMESPACE).strip()
-        login["users"][0]["user"] = {"token": token}
-        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(login))
-        (tmp_path / "kubeconfig").chmod(0o600)
-        within = ("--namespace", NAMESPACE, "--output")
-        key = plane.kubectl("get", "secret", "eagleray-key", *within, "jsonpath={.data.key}")
-        (tmp_path / "key").write_bytes(base64.b64decode(key))
-        settings = json.loads(plane.kubectl("get", "configmap", "eagleray-settings", *within, r"jsonpath={.data.settings\.json}"))
-        (tmp_path / "settings.json").write_text(json.dumps(settings | {"keyPath": str(tmp_path / "key")}))
+    login = yaml.safe_load(plane.kubeconfig.read_text(encoding="utf-8"))
+    token = plane.kubectl("create", "token", "eagleray", *place).strip()
+    login["users"][0]["user"] = {"token": token}
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(login))
+    (tmp_path / "kubeconfig").chmod(0o600)
+    key = plane.kubectl("get", "secret", "eagleray-key", *place, "--output", "jsonpath={.data.key}")
+    (tmp_path / "key").write_bytes(base64.b64decode(key))
+    settings = json.loads(
+        plane.kubectl("get", "configmap", "eagleray-settings", *place, "--output", r"jsonpath={.data.settings\.json}")
+    )
+    (tmp_path / "settings.json").write_text(json.dumps(settings | {"keyPath": str(tmp_path / "key")}))
 
-        ports, log = (free_port(), free_port()), tmp_path / "log"
-        command = [sys.executable, "-c", START, str(tmp_path / "settings.json"), *map(str, ports)]
-        with log.open("w") as output:
-            process = subprocess.Popen(
-                command, env=os.environ | {"KUBECONFIG": str(tmp_path / "kubeconfig")}, stdout=output, stderr=output
-            )
-        try:
-            yield Operator(plane, log, ports)
-        finally:
-            process.kill()
-            process.wait()
+    ports, log = (free_port(), free_port()), tmp_path / "log"
+    command = [sys.executable, "-c", START, str(tmp_path / "settings.json"), *map(str, ports)]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, env=os.environ | {"KUBECONFIG": str(tmp_path / "kubeconfig")}, stdout=output, stderr=output
+        )
+    try:
+        yield Operator(plane, log, ports)
     finally:
-        plane.down()
+        process.kill()
+        process.wait()
+        subprocess.run([str(helm), "uninstall", "eagleray", *place], env=environment, check=True, capture_output=True)
 
 
 def train(operator: Operator) -> None:
@@ -202,8 +206,115 @@ def train(operator: Operator) -> None:
     wait_for("the refused job is gone", lambda: "trainingjob.eagleray.io/short" not in operator.names("trainingjobs"))
     uid = operator.get("trainingjob", "line")["metadata"]["uid"]
     identity = {"kind": "TrainingJob", "namespace": "default", "name": "line", "uid": uid, "generation": 1}
-    report = {"type": "progress", "resource": identity, "attempt": 2, "stage": "Training"}
-    assert operator.report(json.dumps(report).encode()) == 401
+    report = json.dumps({"type": "progress", "resource": identity, "attempt": 2, "stage": "Training"}).encode()
+    assert operator.report(report, "made-up") == 401
+    assert operator.report(report, token_of_a_pod_that_no_watch_tells(operator)) == 202
+
+
+def token_of_a_pod_that_no_watch_tells(operator: Operator) -> str:
+    """Of a pod that belongs to the job's second attempt and has none of the labels by which the operator watches."""
+    spec = operator.get("rayjob", "line-2")["spec"]["rayClusterSpec"]
+    cluster = object_of("raycluster", "quiet", owner=operator.get("rayjob", "line-2")) | {"spec": spec}
+    operator.apply(cluster)
+    pod = object_of("pod", "quiet", owner=operator.get("raycluster", "quiet"))
+    container = {"name": "ray", "image": "none"}
+    account = object_of("serviceaccount", "default")
+    operator.apply(account, pod | {"spec": {"containers": [container], "automountServiceAccountToken": False}})
+    bound = ("--bound-object-kind", "Pod", "--bound-object-name", "quiet")
+    return operator.kubectl("create", "token", "default", "--namespace", "default", "--audience", "eagleray", *bound).strip()
+
+
+KINDS = {
+    "pod": ("v1", "Pod"),
+    "serviceaccount": ("v1", "ServiceAccount"),
+    "raycluster": ("ray.io/v1", "RayCluster"),
+}
+
+
+def object_of(kind: str, name: str, owner: Manifest | None = None) -> Manifest:
+    version, kind = KINDS[kind]
+    metadata: Manifest = {"name": name}
+    if owner is not None:
+        of = owner["metadata"]
+        metadata["ownerReferences"] = [
+            {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": of["name"], "uid": of["uid"]}
+        ]
+    return {"apiVersion": version, "kind": kind, "metadata": metadata}
+
+
+def meddle(operator: Operator) -> None:
+    """Every kind of child is edited by hand, and set back."""
+    (service,) = (name for name in operator.names("rayservices"))
+    wrong = '{"metadata": {"labels": {"app.kubernetes.io/managed-by": "eagleray", "eagleray.io/training-job": "wrong"}}}'
+    deployed = '{"metadata": {"labels": {"eagleray.io/model-deployment": "wrong"}}}'
+    edits = {
+        "rayjob/line-2": wrong,
+        "persistentvolumeclaim/line-model": wrong,
+        "networkpolicy/line-training": wrong,
+        "service/line": deployed,
+        service: deployed,
+    }
+    for child, edit in edits.items():
+        operator.kubectl("patch", child, "--namespace", "default", "--type=merge", "--patch", edit)
+        kind, _, name = child.partition("/")
+        wait_for(
+            f"{child} is set back",
+            lambda: "wrong" not in operator.get(kind, name)["metadata"]["labels"].values(),  # noqa: B023
+        )
+    operator.kubectl("delete", service, "--namespace", "default")
+    wait_for("the RayService is back", lambda: service in operator.names("rayservices"))
+
+
+def meet_strangers(operator: Operator) -> None:
+    """The names of children are taken by objects of somebody else, of one kind after the other; nobody touches these."""
+    deployment = {"apiVersion": "eagleray.io/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "shy"}}
+    deployment["spec"] = {"model": {"uri": "s3://models/shy"}}
+    job = {"apiVersion": "eagleray.io/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "shy"}}
+    job["spec"] = {"data": {"sample": "LinearRegression"}, "model": {"family": "LinearRegression"}}
+    for resource, kinds in (
+        (deployment, ("networkpolicies", "configmaps", "services", "rayservices")),
+        (job, ("persistentvolumeclaims", "rayjobs")),
+    ):
+        kind = str(resource["kind"]).lower()
+        taken: dict[str, Manifest] = {}
+        operator.apply(resource)
+        wait_for("all children", lambda: all(children(operator, kind, plural) for plural in kinds))  # noqa: B023
+        for plural in kinds:
+            (child,) = children(operator, kind, plural)
+            taken[plural] = child | {"metadata": {"name": child["metadata"]["name"]}}
+        operator.delete(kind, "shy")
+        sweep_up(operator, kind)
+        for plural, stranger in taken.items():
+            stranger.pop("status", None)
+            for given in ("clusterIP", "clusterIPs", "volumeName"):
+                stranger.get("spec", {}).pop(given, None)
+            operator.apply(stranger)
+            operator.apply(resource)
+            wait_for(f"{plural} is told to be taken", lambda: accepted(operator, kind) == "Conflict")  # noqa: B023
+            operator.delete(kind, "shy")
+            operator.delete(plural, stranger["metadata"]["name"])
+            sweep_up(operator, kind)
+
+
+def sweep_up(operator: Operator, kind: str) -> None:
+    """Delete the children of a resource that is gone: nobody collects garbage here."""
+    for plural in ("networkpolicies", "configmaps", "services", "persistentvolumeclaims", "rayservices", "rayjobs"):
+        for child in children(operator, kind, plural):
+            operator.delete(plural, child["metadata"]["name"])
+
+
+def children(operator: Operator, kind: str, plural: str) -> list[Manifest]:
+    """Children of the resource `shy`."""
+    label = f"eagleray.io/{'training-job' if kind == 'trainingjob' else 'model-deployment'}=shy"
+    found: list[Manifest] = json.loads(
+        operator.kubectl("get", plural, "--namespace", "default", "--selector", label, "--output", "json")
+    )["items"]
+    return found
+
+
+def accepted(operator: Operator, kind: str) -> str:
+    conditions = operator.get(kind, "shy").get("status", {}).get("conditions", [])
+    return next((str(entry["reason"]) for entry in conditions if entry["type"] == "Accepted"), "")
 
 
 def serve(operator: Operator) -> None:
@@ -239,7 +350,9 @@ def test_the_chart_grants_exactly_what_it_uses(operator: Operator) -> None:
     wait_for("it leads", lambda: "eagleray_leader 1.0" in operator.metrics())
     operator.kubectl("apply", "-f", "-", text=RESOURCES)
     train(operator)
+    meddle(operator)
     serve(operator)
+    meet_strangers(operator)
     wait_for("events", lambda: len(operator.names("events.events.k8s.io")) >= 2)
     asked, refused = operator.used()
     assert refused == {}, "it lacks a right"

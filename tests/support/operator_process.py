@@ -1,11 +1,6 @@
-"""The operator as a process of its own, against whatever apiserver a kubeconfig names.
-
-Run as a script it is that process: with `EAGLERAY_TEST_DIE_AT=<n>:<before|after>` it kills itself (SIGKILL, nothing is
-cleaned up) at its nth write to the apiserver, leases not counted.
-"""
+"""The operator as a process of its own, against whatever apiserver a kubeconfig names; run as a script it is that process."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +9,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 
@@ -22,7 +16,6 @@ from eagleray_operator.cluster.port import ProbeResult
 
 REPOSITORY = Path(__file__).parents[2]
 MODELS = "EAGLERAY_TEST_MODELS"
-DIE_AT = "EAGLERAY_TEST_DIE_AT"
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 
 
@@ -48,14 +41,12 @@ class OperatorProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._ports = (0, 0)
 
-    def start(self, die_at: tuple[int, str] | None = None) -> None:
+    def start(self) -> None:
         self._before_start()
         self._ports = free_ports()
         environment = {**os.environ, "KUBECONFIG": str(self._kubeconfig), "PYTHONPATH": str(REPOSITORY)}
         if self._models is not None:
             environment[MODELS] = self._models
-        if die_at is not None:
-            environment[DIE_AT] = f"{die_at[0]}:{die_at[1]}"
         command = [sys.executable, "-m", "tests.support.operator_process", str(self.settings), *map(str, self._ports)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=log, stderr=log)
@@ -146,35 +137,9 @@ class _Models:
             return ProbeResult(ready=False, message=str(error))
 
 
-def _die_at_a_write(number: int, when: str) -> None:
-    from eagleray_operator.cluster.kube import KubeCluster
-
-    request = KubeCluster.request
-    seen = 0
-
-    async def counted(self: KubeCluster, method: str, path: str, kind: str, *rest: Any) -> Any:
-        nonlocal seen
-        counts = method in WRITES and kind not in ("Lease", "TokenReview")
-        mine = seen == number
-        if counts:
-            seen += 1
-            if mine and when == "before":
-                os.kill(os.getpid(), signal.SIGKILL)
-        try:
-            return await request(self, method, path, kind, *rest)
-        finally:
-            if counts and mine:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    KubeCluster.request = counted  # type: ignore[method-assign]
-
-
 if __name__ == "__main__":
     from eagleray_operator.process import main
 
-    if wish := os.environ.get(DIE_AT):
-        at, _, moment = wish.partition(":")
-        _die_at_a_write(int(at), moment)
     models = _Models(os.environ[MODELS]) if MODELS in os.environ else None
     ports = {"probes_port": int(sys.argv[2]), "reports_port": int(sys.argv[3])}
     raise SystemExit(main(Path(sys.argv[1]), host="127.0.0.1", addresses=models, **ports))

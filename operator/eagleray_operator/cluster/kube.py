@@ -94,7 +94,8 @@ class KubeCluster:
         """Create; an object of that name that is already there is left as it is, and None returned."""
         ref = Ref.of(manifest)
         kind = KINDS[ref.kind]
-        query = urlencode({"fieldManager": names.FIELD_MANAGER})
+        # Strict, as a field that is not known would be dropped without a word.
+        query = urlencode({"fieldManager": names.FIELD_MANAGER, "fieldValidation": "Strict"})
         path = f"{_base(kind)}/namespaces/{quote(ref.namespace)}/{kind.plural}?{query}"
         try:
             return await self._object("POST", path, ref.kind, manifest)

@@ -86,7 +86,7 @@ class ClusterError(Exception):
     def is_refusal(self) -> bool:
         """Whether the cluster will not have the object as it is, however often it is asked."""
         if self.status == 500 and "field not declared in schema" in self.message:
-            # The apiserver's way to say that a definition of somebody else's, such as KubeRay's, is older than the object.
+            # The apiserver's way to say of an apply that a definition, such as KubeRay's, is older than the object.
             return True
         return 400 <= self.status < 500 and self.status not in (404, 408, 409, 410, 429)
 

@@ -19,6 +19,9 @@ KUBERAY = "KubeRay 1.6 or newer"
 IMAGE_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"}
 
+LACKS_A_FIELD = ("field not declared in schema", "strict decoding error: unknown field")
+"""The apiserver's words for it when something is applied, and when it is created."""
+
 _NO_MEMORY = re.compile(r"OutOfMemoryError|\bMemoryError\b|ArrayMemoryError|CUDA out of memory|low on memory")
 _VERSION = re.compile(r"v?(\d+)\.(\d+)")
 
@@ -52,7 +55,7 @@ def of_ray_cluster(cluster: Manifest | None) -> Cause | None:
 def of_refusal(refused: Mapping[Ref, str]) -> Cause | None:
     """What the apiserver would not have."""
     for ref, words in sorted(refused.items()):
-        if "field not declared in schema" in words:
+        if any(phrase in words for phrase in LACKS_A_FIELD):
             message = f"KubeRay is too old: {ref.kind} {ref.name}: {quote(words)}. Install {KUBERAY}; this goes on by itself."
             return Cause(Reason.PREREQUISITE_MISSING, message)
         return _denied(f"{ref.kind} {ref.name}: {quote(words)}")

@@ -40,12 +40,10 @@ class Old:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def apply(self, manifest: Any) -> Any:
+    async def create(self, manifest: Any) -> Any:
         if manifest["kind"] == "RayJob":
-            raise ClusterError(
-                500, "failed to create typed patch object: .spec.preRunningDeadlineSeconds: field not declared in schema"
-            )
-        return await self._store.apply(manifest)
+            raise ClusterError(400, 'strict decoding error: unknown field "spec.preRunningDeadlineSeconds"')
+        return await self._store.create(manifest)
 
 
 async def test_definitions_that_are_too_old_are_told_instead_of_tried_for_ever() -> None:
