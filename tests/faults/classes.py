@@ -35,7 +35,7 @@ Perform = Callable[[str, Context], Awaitable[None]]
 
 async def crash_at_writes(name: str, context: Context) -> None:
     """T1: killed before and after every write."""
-    await context.sweep.crash(name, context.sweep.points(("before", "after"), every=3 if context.sample else 1))
+    await context.sweep.crash(name, context.sweep.points(("before", "after"), every=6 if context.sample else 1))
 
 
 async def crash_at_events(name: str, context: Context) -> None:

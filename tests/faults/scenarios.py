@@ -204,6 +204,7 @@ async def roll_back(play: Play) -> None:
     await play.deployment()
     first = await play.until_serving()
     await play.change("ModelDeployment", "shop", {"model": {"uri": "s3://models/bad"}})
+    await play.until(lambda: len(play.world.all("RayService", play.namespace)) == 2, "the bad revision is tried")
     await play.until_reason("ModelDeployment", "shop", "Ready", "ServingPrevious")
     await play.change("ModelDeployment", "shop", {"model": {"uri": "s3://models/shop"}})
     assert await play.until_serving() == first

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 
+from eagleray_operator.api import names
 from eagleray_operator.cluster.port import Ref
 from tests.faults.api import Api, Manifest
 
@@ -22,6 +23,9 @@ WATCHED = (*OWN, *MADE, *KUBERAYS)
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+HEAD_WENT = re.compile(r"The head pod \S+ was deleted\.|The head pod is gone\. The next attempt goes on from the checkpoint\.")
+"""Whether it was seen going, or only that it is gone, is chance."""
+
 FROM_THE_SERVER = {
     "uid",
     "resourceVersion",
@@ -33,6 +37,8 @@ FROM_THE_SERVER = {
     "clusterIPs",
     "nodePort",
     "finalizers",
+    # A hash of what differs from namespace to namespace.
+    names.ANNOTATION_TEMPLATE,
 }
 Listener = Callable[[str, Manifest], None]
 
@@ -133,6 +139,7 @@ class World:
         for cluster in sorted(clusters, key=len, reverse=True):
             text = text.replace(cluster, cluster.rsplit("-", 1)[0] + "-cluster")
         text = MOMENT.sub("a moment", text)
+        text = HEAD_WENT.sub("the head went", text)
         return text.replace(namespace, "the namespace")
 
     def _name_of(self, uid: str) -> str:

@@ -53,6 +53,7 @@ class Executor:
     def __init__(self, cluster: Cluster, cache: Cache) -> None:
         self._cluster = cluster
         self._cache = cache
+        self._unanswered: set[Ref] = set()
 
     async def execute(self, resource: Manifest, plan: Plan) -> None:
         """Carry the plan out in its order.
@@ -95,7 +96,12 @@ class Executor:
         live = self._cache.get(ref)
         if live is None:
             # Not applied: that would also change an object of that name that we do not know of.
-            live = await self._attempt(manifest, self._cluster.create(manifest))
+            try:
+                live = await self._attempt(manifest, self._cluster.create(manifest))
+            except ClusterError:
+                self._unanswered.add(ref)
+                raise
+            self._unanswered.discard(ref)
             if live is None and (live := await self._cluster.get(ref)) is None:
                 raise ClusterError(409, f"{ref.kind} {ref.name} was there and is gone")
             _check_owner(live, uid)
@@ -108,7 +114,8 @@ class Executor:
         """Whether a child that is missing may have been there before."""
         if self._cache.known(ref) is not None:
             return False
-        return self._cache.was_deleted(ref) or (ref.kind in WITH_PODS and bool(resource.get("status")))
+        # A create without an answer may have done its work, and what it made may be gone again.
+        return self._cache.was_deleted(ref) or ref in self._unanswered or (ref.kind in WITH_PODS and bool(resource.get("status")))
 
     async def _confirm(self, resource: Manifest) -> None:
         """Raise ClusterError if the resource is not what we know any more.

@@ -398,6 +398,39 @@ async def test_a_job_whose_deletion_no_watch_has_told_yet_is_not_started_again(s
     assert started == before
 
 
+class Unheard:
+    """A cluster that makes the RayJob, and answers and tells nobody; the user deletes the job at that moment."""
+
+    def __init__(self, store: MemoryCluster) -> None:
+        self._store = store
+        self.made = 0
+        self.blind = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def create(self, manifest):
+        if manifest["kind"] != "RayJob":
+            return await self._store.create(manifest)
+        self.made += 1
+        self.blind = True
+        await self._store.create(manifest)
+        await self._store.delete(JOB, (await self._store.get(JOB))["metadata"]["uid"])
+        raise ClusterError(0, "the connection broke off")
+
+
+async def test_a_creation_without_an_answer_is_not_tried_again_before_the_job_is_asked_for(store):
+    FakeKubeRay(store)
+    cluster = Unheard(store)
+    async with Running(store, cluster) as running:
+        observe = running.controller.observe
+        running.controller.observe = lambda event, found: None if cluster.blind else observe(event, found)  # type: ignore[method-assign]
+        await store.put(fresh(job_manifest()))
+        await running.quiet()
+        await asyncio.sleep(1)
+    assert cluster.made == 1
+
+
 async def test_what_failed_is_deleted_only_once_its_failure_is_in_the_status(store):
     FakeKubeRay(store)
     async with Running(store, Deaf(store)) as running:
