@@ -47,7 +47,7 @@ CAUSES = {
     ),
     "a claim that does not exist": (
         "open",
-        job("no-claim", data={"uri": "pvc://rows/rows.csv", "target": "y"}),
+        job("no-claim", data={"uri": "pvc://rows/rows.csv", "target": "price"}),
         "VolumePending",
         ['persistentvolumeclaim "rows" not found'],
     ),
@@ -88,8 +88,13 @@ def test_it_is_told_in_the_words_of_the_one_who_knows(cluster: LiveCluster, name
     assert told["status"] == "False"
     for word in words:
         assert word in told["message"], told
-    events = [event for event in cluster.all("Event", namespaces[topic]) if event["involvedObject"]["name"] == name]
-    assert any(event["reason"] == reason and words[0] in event["message"] for event in events)
+
+    def is_an_event() -> bool:
+        events = [event for event in cluster.all("Event", namespaces[topic]) if event["involvedObject"]["name"] == name]
+        return any(event["reason"] == reason and words[0] in event["message"] for event in events)
+
+    # It follows the status.
+    cluster.until(is_an_event, "an event tells it as well", 20, namespaces[topic])
 
 
 def test_a_job_goes_on_by_itself_when_its_quota_is_raised(cluster: LiveCluster, namespaces: Namespaces) -> None:
