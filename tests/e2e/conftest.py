@@ -1,6 +1,5 @@
 """The whole node with the chart installed; skipped by name where a machine cannot bring a node up."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -108,7 +107,7 @@ def namespaces(cluster: LiveCluster) -> Iterator[NewNamespace]:
         made.append(name)
         cluster.apply(
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": enforced}},
-            store_secret(STORE_SECRET),
+            store_secret(),
             namespace=name,
         )
         return name
@@ -130,16 +129,15 @@ def new_namespace(cluster: LiveCluster) -> Iterator[NewNamespace]:
         yield make
 
 
-def store_secret(name: str, **changed: str) -> dict[str, Any]:
-    """A Secret with the keys of the node's S3 server."""
-    store = dataclasses.replace(OBJECT_STORE, **changed)
+def store_secret() -> dict[str, Any]:
+    """The Secret with the keys of the node's S3 server."""
     keys = {
-        "AWS_ACCESS_KEY_ID": store.access_key,
-        "AWS_SECRET_ACCESS_KEY": store.secret_key,
-        "AWS_ENDPOINT_URL": store.endpoint,
-        "AWS_REGION": store.region,
+        "AWS_ACCESS_KEY_ID": OBJECT_STORE.access_key,
+        "AWS_SECRET_ACCESS_KEY": OBJECT_STORE.secret_key,
+        "AWS_ENDPOINT_URL": OBJECT_STORE.endpoint,
+        "AWS_REGION": OBJECT_STORE.region,
     }
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": keys}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": STORE_SECRET}, "stringData": keys}
 
 
 def stored(node: Node, uri: str) -> Path:

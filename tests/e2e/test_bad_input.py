@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import OBJECT_STORE, Node
-from tests.e2e.conftest import NewNamespace, manifest, put_bundle, store_secret
+from tests.e2e.conftest import NewNamespace, manifest, put_bundle
 from tests.support.bundles import flip_a_bit
 from tests.support.live_cluster import LiveCluster
 
@@ -37,15 +37,11 @@ def namespace(cluster: LiveCluster, node: Node, new_namespace: NewNamespace, tmp
     houses = {"houses.csv": HOUSES, "hole.csv": HOUSES_WITH_A_HOLE}
     uri, folder = put_bundle(node, name, tmp_path_factory.mktemp("bundle"))
     flip_a_bit(folder)
-    (folder.parent / "houses.csv").write_text(HOUSES)
-    there = f"s3://{OBJECT_STORE.bucket}/{name}/houses.csv"
     cluster.apply(
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "houses"}, "data": houses},
-        store_secret("wrong-keys", secret_key="not-the-key"),
         job("no-column", data={"configMapRef": {"name": "houses", "key": "houses.csv"}, "target": "rent"}),
         job("hole", data={"configMapRef": {"name": "houses", "key": "hole.csv"}, "target": "price"}),
         job("no-file", data={"uri": f"s3://{OBJECT_STORE.bucket}/{name}/none.csv", "target": "price"}),
-        job("wrong-keys", data={"uri": there, "target": "price", "secretRef": {"name": "wrong-keys"}}),
         job("no-image", runtime={"image": "localhost/none:1"}),
         deployment("no-image", runtime={"image": "localhost/none:1"}),
         deployment("flipped", model={"uri": uri}),
@@ -78,7 +74,6 @@ FAILING = {
     "no-column": ("DataInvalid", ["rent", "size", "price"]),
     "hole": ("DataInvalid", ["price"]),
     "no-file": ("StoreRefused", ["none.csv"]),
-    "wrong-keys": ("StoreRefused", ["houses.csv"]),
 }
 
 

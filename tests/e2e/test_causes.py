@@ -54,18 +54,6 @@ CAUSES = {
     "a quota": ("quota", job("quota"), "QuotaExceeded", ["exceeded quota: team", "pods=1"]),
     "a quota, of a deployment": ("quota", deployment("quota"), "QuotaExceeded", ["exceeded quota: team"]),
     "a limit of the namespace": ("limit", job("limit"), "AdmissionDenied", ["maximum memory usage per Container is 64Mi"]),
-    "a model that is not in the store": (
-        "open",
-        deployment("no-bundle"),
-        "StoreRefused",
-        [f"s3://{OBJECT_STORE.bucket}/nothing", "bundle.json"],
-    ),
-    "an image that is not there": (
-        "open",
-        deployment("no-image", runtime={"image": "localhost/none:1"}),
-        "ImagePullFailed",
-        ["localhost/none:1"],
-    ),
 }
 
 

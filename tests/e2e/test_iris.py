@@ -19,6 +19,7 @@ from manifests.monitoring.verification import prometheus_configuration, queries,
 from tests.cluster import Node
 from tests.cluster.layout import cache_folder
 from tests.e2e.conftest import CLIENTS, REPOSITORY, Measured, NewNamespace, manifest, stored
+from tests.e2e.neighbours import CLOSED, SERVE, address_of, knock, neighbour
 from tests.support.live_cluster import LiveCluster
 
 SAMPLE = REPOSITORY / "manifests" / "samples" / "iris.yaml"
@@ -197,3 +198,19 @@ def test_prometheus_counts_what_the_model_answered_and_knows_the_state(
     for (expression, holds), answer in zip(wanted.items(), prometheus.ask(list(wanted)), strict=True):
         [series] = answer["data"]["result"]
         assert holds(float(series["value"][1])), expression
+
+
+def test_the_model_answers_its_namespace_and_nobody_else(cluster: LiveCluster, new_namespace: NewNamespace, iris: str) -> None:
+    abroad = new_namespace("abroad")
+    cluster.apply(neighbour("next-door"), namespace=iris)
+    cluster.apply(neighbour("stranger"), namespace=abroad)
+    cluster.wait("Ready", "pod/next-door", iris, 60)
+    cluster.wait("Ready", "pod/stranger", abroad, 60)
+    service = cluster.cluster_ip("iris", iris)
+    replica = address_of(cluster, iris, "eagleray.io/model-deployment=iris,ray.io/node-type=worker")
+    assert knock(cluster, iris, "next-door", service, 80)
+    assert knock(cluster, iris, "next-door", replica, SERVE)
+    assert not knock(cluster, abroad, "stranger", replica, SERVE)
+    head = address_of(cluster, iris, "eagleray.io/model-deployment=iris,ray.io/node-type=head")
+    for port in CLOSED.values():
+        assert not knock(cluster, iris, "next-door", head, port)

@@ -64,22 +64,15 @@ def load(node: Node, address: str, log: Path) -> Iterator[dict[str, int]]:
 def test_a_training_job_starts_on_the_gpu_there_is_and_grows_as_more_appear(
     cluster: LiveCluster, namespace: str, gpus: Any, measured: Measured
 ) -> None:
-    # Longer ones only where one worker was faster than a busy machine could start two others.
-    for epochs in (2500, 7500, 30000):
-        gpus(1)
-        if grows_and_ends_well(cluster, namespace, f"elastic-{epochs}", epochs, gpus, measured):
-            return
-    pytest.fail("one worker was always done before others came")
-
-
-def grows_and_ends_well(cluster: LiveCluster, namespace: str, name: str, epochs: int, gpus: Any, measured: Measured) -> bool:
-    """Whether the job grew; it may end before others come."""
+    gpus(1)
+    name = "elastic"
     job = manifest(
         "TrainingJob",
         name,
         data={"configMapRef": {"name": "hill", "key": "hill.csv"}, "target": "z"},
         model={"family": "MultilayerPerceptron", "multilayerPerceptron": {"hiddenLayers": [64, 64]}},
-        training={"engine": "Torch", "epochs": epochs, "optimizer": {"type": "GradientDescent", "learningRate": 0.01}},
+        # More than it comes to: one worker must not be done before two others have started, however busy the machine is.
+        training={"engine": "Torch", "epochs": 100_000, "optimizer": {"type": "GradientDescent", "learningRate": 0.01}},
         workers={"min": 1, "max": 3, "gpus": 1},
         runPolicy={"backoffLimit": 0},
     )
@@ -94,9 +87,8 @@ def grows_and_ends_well(cluster: LiveCluster, namespace: str, name: str, epochs:
 
     def trains_on(workers: int) -> dict[str, Any] | None:
         found = status()
-        ended = condition(found, "Succeeded")["status"] == "True"
         progress = found["progress"]
-        return found if ended or (progress["workers"] == workers and progress["epoch"] > 0) else None
+        return found if progress["workers"] == workers and progress["epoch"] > 0 else None
 
     alone = cluster.until(lambda: trains_on(1), "it trains on one worker", 240, namespace)
     measured["elastic training: apply -> trains on 1 worker"] = time.monotonic() - began
@@ -111,19 +103,14 @@ def grows_and_ends_well(cluster: LiveCluster, namespace: str, name: str, epochs:
     began = time.monotonic()
     together = cluster.until(lambda: trains_on(3), "it trains on three workers", 240, namespace)
     assert together is not None
-    if condition(together, "Succeeded")["status"] == "True":
-        return False
     measured["elastic training: more GPUs -> trains on 3 workers"] = time.monotonic() - began
     assert "3 of 1..3 workers" in condition(together, "Progressing")["message"]
     assert len(gpu_pods(cluster, namespace, f"training-job={name}")) == 3
 
-    cluster.wait("Succeeded", f"tjob/{name}", namespace, seconds=300)
-    measured["elastic training: more GPUs -> Succeeded"] = time.monotonic() - began
-    ended = status()
-    assert [attempt["reason"] for attempt in ended["attempts"]] == ["Completed"], "it grew within one attempt"
-    assert ended["progress"]["epoch"] == epochs
-    assert ended["progress"]["workers"] == 3
-    return True
+    before = together["progress"]["epoch"]
+    further = cluster.until(lambda: (found := status())["progress"]["epoch"] > before and found, "it goes on", 60, namespace)
+    assert [attempt["number"] for attempt in further["attempts"]] == [1], "it grew within one attempt"
+    cluster.kubectl("delete", "tjob", name, "-n", namespace, "--wait=false")
 
 
 def test_a_deployment_grows_under_load_and_shrinks_after_it(

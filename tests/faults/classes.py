@@ -35,12 +35,12 @@ Perform = Callable[[str, Context], Awaitable[None]]
 
 async def crash_at_writes(name: str, context: Context) -> None:
     """T1: killed before and after every write."""
-    await context.sweep.crash(name, context.sweep.points(("before", "after"), every=6 if context.sample else 1))
+    await context.sweep.crash(name, context.sweep.points(("before", "after"), every=9 if context.sample else 1))
 
 
 async def crash_at_events(name: str, context: Context) -> None:
     """T2: killed after every event that the operator gets."""
-    await context.sweep.crash(name, context.sweep.points(("on",), every=12 if context.sample else 1))
+    await context.sweep.crash(name, context.sweep.points(("on",), every=24 if context.sample else 1))
 
 
 def chance(kind: type[faults.Chance]) -> Perform:
@@ -163,7 +163,7 @@ def bad_specs(kind: str) -> Perform:
 
     async def perform(name: str, context: Context) -> None:
         loop = asyncio.get_running_loop()
-        size, times = (20, 2) if context.sample else (40, 10)
+        size, times = (20, 1) if context.sample else (40, 10)
         batches: list[list[list[Manifest]]] = []
 
         @seed(context.seed)
