@@ -29,8 +29,7 @@ TORCH_FREE_BYTES = 15 * 2**30
 class Tier:
     """One tier: its pytest marker expression, and what it needs; `missing` returns the words for what is not there.
 
-    Tiers of different lanes run beside one another, as each of them leaves a processor idle half of the time; those of one
-    lane run in turn, and those of none come last, each alone.
+    Tiers of different lanes run beside one another, those of one lane in turn, and those of none come last, each alone.
     """
 
     name: str
@@ -87,11 +86,12 @@ def no_node() -> str | None:
     return no_go()
 
 
+# The tier of faults mostly waits: for a lease to end, for an outage to be over.
 TIERS = (
-    Tier("fast", FAST, "decisions, builders, engines, protocol, chart", lane="apiserver"),
-    Tier("ray", "ray and not torch", "train and serve on a private Ray of this machine", lane="ray"),
-    Tier("torch", "torch", "the torch engine, NumPy's gradients by autograd", no_room_for_torch, python_with_torch, "ray"),
-    Tier("integration", "integration", "the operator on a real kube-apiserver and etcd", no_go, lane="apiserver"),
+    Tier("fast", FAST, "decisions, builders, engines, protocol, chart", lane="main"),
+    Tier("ray", "ray and not torch", "train and serve on a private Ray of this machine", lane="main"),
+    Tier("torch", "torch", "the torch engine, NumPy's gradients by autograd", no_room_for_torch, python_with_torch, "main"),
+    Tier("integration", "integration", "the operator on a real kube-apiserver and etcd", no_go, lane="main"),
     Tier("faults", "faults", "killed, cut off and lied to, it ends like the undisturbed run", no_go, lane="faults"),
     Tier("e2e", "e2e", "a whole Kubernetes node with KubeRay, Ray pods, Helm and Prometheus", no_node),
 )

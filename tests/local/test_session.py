@@ -7,13 +7,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
 from eagleray_operator.cluster.admission import judges
 from eagleray_operator.cluster.port import Manifest, Ref
 from eagleray_operator.local.manifests import admit, parse
 from eagleray_operator.local.session import LocalRun
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.asyncio(loop_scope="module")]
 
 JOB = """
 apiVersion: eagleray.io/v1alpha1
@@ -66,10 +67,20 @@ def deployment(name: str, spec: str) -> str:
     return DEPLOYMENT.format(name=name, spec=spec)
 
 
-@pytest.fixture
-async def run(tmp_path: Path) -> AsyncIterator[LocalRun]:
-    async with LocalRun(tmp_path / "volumes") as session:
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def session(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalRun]:
+    async with LocalRun(tmp_path_factory.mktemp("session") / "volumes") as session:
         yield session
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def run(session: LocalRun) -> AsyncIterator[LocalRun]:
+    """The one private Ray, with nothing on it."""
+    yield session
+    for kind in ("ModelDeployment", "TrainingJob", "ConfigMap"):
+        for left in session.cluster.of_kind(kind):
+            await session.cluster.delete(Ref.of(left), left["metadata"]["uid"])
+    await until(session, lambda: not session.cluster.of_kind("RayService") and not session.cluster.of_kind("RayJob"), 60)
 
 
 async def until(run: LocalRun, predicate: Callable[[], bool], seconds: float = 300) -> None:

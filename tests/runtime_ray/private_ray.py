@@ -82,6 +82,9 @@ def private_ray(cpus: int = 2, environment: dict[str, str] | None = None, python
         "RAY_AUTH_TOKEN": token,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",
+        # Processes are started as they are needed.
+        "RAY_prestart_worker_first_driver": "0",
+        "RAY_enable_worker_prestart": "0",
         "RAY_TRAIN_V2_ENABLED": "1",
         **_ports_and_paths(folder),
         **(environment or {}),

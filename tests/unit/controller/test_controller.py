@@ -1,7 +1,6 @@
 """The engine at work on a cluster in memory; KubeRay is the fake one, since no pods can run here."""
 
 import asyncio
-import copy
 from typing import Any
 
 import pytest
@@ -276,101 +275,6 @@ async def test_a_quota_is_told_in_its_own_words(store):
 
 
 WRITES = ("apply", "create", "patch", "write_status", "delete")
-
-
-class Crashing:
-    """A cluster whose operator dies at the nth write, before it or after it."""
-
-    def __init__(self, store: MemoryCluster, at: int | None, after: bool) -> None:
-        self._store = store
-        self._at = at
-        self._after = after
-        self.writes = 0
-        self.died = asyncio.Event()
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
-        if name not in WRITES:
-            return method
-
-        async def write(*arguments: Any) -> Any:
-            number, self.writes = self.writes, self.writes + 1
-            dies = self._at is not None and number >= self._at
-            if dies and (not self._after or number > self._at):
-                self.died.set()
-                await asyncio.Event().wait()
-            answer = await method(*arguments)
-            if dies:
-                self.died.set()
-                await asyncio.Event().wait()
-            return answer
-
-        return write
-
-
-async def train_and_serve(store: MemoryCluster, cluster: Crashing) -> None:
-    """The scenario: a job and the deployment that follows it, the deployment then changed."""
-    FakeKubeRay(store)
-    users = asyncio.create_task(_user(store))
-    first = Running(store, cluster)
-    async with first:
-        died = asyncio.create_task(cluster.died.wait())
-        driver = asyncio.create_task(_driver(first))
-        await asyncio.wait({died, users}, return_when=asyncio.FIRST_COMPLETED)
-        died.cancel()
-        driver.cancel()
-    second = Running(store)
-    async with second:
-        driver = asyncio.create_task(_driver(second))
-        await users
-        await second.quiet()
-        driver.cancel()
-
-
-async def _user(store: MemoryCluster) -> None:
-    await store.put(fresh(job_manifest()))
-    await store.put(fresh(deployment_manifest(**FOLLOWS)))
-    await _until(store, DEPLOYMENT, lambda status: condition(status, "Ready")["reason"] == "Serving")
-    live = await store.get(DEPLOYMENT)
-    changed = copy.deepcopy(fresh(live))
-    changed["spec"]["replicas"] = 3
-    await store.put(changed)
-    await _until(store, DEPLOYMENT, lambda status: status["replicas"]["desired"] == 3)
-
-
-async def _driver(running: Running) -> None:
-    """The training process: sends its result until it is accepted."""
-    while True:
-        await asyncio.sleep(0)
-        if running.store.of_kind("RayJob") and await running.controller.submit(of_job(result(), running.store)) == 200:
-            return
-
-
-async def _until(store: MemoryCluster, ref: Ref, holds: Any) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            live = await store.get(ref)
-            status = (live or {}).get("status") or {}
-            if status.get("conditions") and holds(status):
-                return
-            await asyncio.sleep(0)
-
-
-async def reference() -> tuple[dict[Any, Any], int]:
-    store = MemoryCluster()
-    cluster = Crashing(store, None, after=False)
-    await train_and_serve(store, cluster)
-    return dump(store), cluster.writes
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before the write", "after the write"])
-async def test_killed_at_any_write_the_next_process_reaches_the_same_end(after):
-    undisturbed, writes = await reference()
-    assert writes > 10
-    for number in range(writes):
-        store = MemoryCluster()
-        await train_and_serve(store, Crashing(store, number, after))
-        assert dump(store) == undisturbed, f"killed {'after' if after else 'before'} write {number}"
 
 
 async def test_a_job_whose_deletion_no_watch_has_told_yet_is_not_started_again(store):
