@@ -108,7 +108,7 @@ def test_a_model_is_trained_and_served_until_ctrl_c_and_nothing_is_left(run: Cal
 
 def test_ray_ends_by_itself_when_the_command_is_killed(run: Callable[..., Command]) -> None:
     command = run(str(SAMPLES / "line.yaml"))
-    command.until("Preparing")
+    command.until("Succeeded")
     directory = command.directory()
     assert of_run(directory)
     command.process.kill()
