@@ -88,8 +88,8 @@ class World:
             if ref.namespace == namespace and (ref.kind in OWN or found["metadata"].get("ownerReferences"))
         ]
 
-    async def until(self, namespace: str, holds: Callable[[], Any], what: str, seconds: float = 120) -> Any:
-        """Wait until something about the objects of a namespace is true."""
+    async def until(self, namespace: str, holds: Callable[[], Any], what: str, seconds: float = 240) -> Any:
+        """Wait until something about the objects of a namespace is true; a batch may stand frozen for 90 s of that."""
         try:
             async with asyncio.timeout(seconds):
                 while not (found := _quietly(holds)):
