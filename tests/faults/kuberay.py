@@ -41,6 +41,9 @@ class Script:
         return told[min(attempt, len(told)) - 1]
 
 
+FINALIZER = "ray.io/rayjob-finalizer"
+
+
 class KubeRay:
     """One for the whole cluster."""
 
@@ -80,6 +83,8 @@ class KubeRay:
                 self._spawn(self._scale(manifest))
         elif uid not in self._at_work:
             self._at_work[uid] = self._spawn(self._job(manifest) if kind == "RayJob" else self._service(manifest))
+        elif kind == "RayJob" and manifest["metadata"].get("deletionTimestamp"):
+            self._spawn(self._let_go(manifest))
         elif kind == "RayJob":
             self._suspend_or_resume(manifest)
 
@@ -102,7 +107,15 @@ class KubeRay:
             return
         await self._run(ref, uid, ray_job)
 
+    async def _let_go(self, ray_job: Manifest) -> None:
+        """Stop the job before its RayJob may go; without the token KubeRay 1.6 cannot, and holds it and its pods for ever."""
+        ref = Ref.of(ray_job)
+        await asyncio.sleep(0.5)
+        if self._world.get("Secret", ref.namespace, ray_job["spec"]["rayClusterSpec"]["authOptions"]["secretName"]) is not None:
+            await self._api.merge(ref, {"metadata": {"finalizers": None}})
+
     async def _run(self, ref: Ref, uid: str, ray_job: Manifest) -> None:
+        await self._api.merge(ref, {"metadata": {"finalizers": [FINALIZER]}})
         cluster = await self._cluster(ray_job, ray_job["spec"]["rayClusterSpec"])
         await self._api.set_status(
             ref, uid, {"jobDeploymentStatus": "Initializing", "rayClusterName": cluster["metadata"]["name"]}

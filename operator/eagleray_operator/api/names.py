@@ -63,9 +63,12 @@ def model_claim(job: str) -> str:
     return f"{job}-model"
 
 
-def ray_token_secret(uid: str) -> str:
-    """Name of the Secret with Ray's authentication token; it carries the UID so that nobody else's can be met."""
-    return f"eagleray-{uid}"
+def ray_token_secret(uid: str, attempt: int | None = None) -> str:
+    """Name of the Secret with Ray's authentication token; it carries the UID so that nobody else's can be met.
+
+    Each attempt of a job has its own, which goes with it.
+    """
+    return f"eagleray-{uid}" if attempt is None else f"eagleray-{uid}-{attempt}"
 
 
 def network_policy(kind: str, name: str) -> str:

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from eagleray_operator.api import names
 from eagleray_operator.settings import Settings
 from eagleray_runtime.contract import names as runtime_names
 
@@ -158,7 +157,7 @@ def report_token_volume() -> tuple[dict[str, Any], dict[str, Any]]:
 def cluster(
     *,
     settings: Settings,
-    uid: str,
+    token_secret: str,
     head: RayPod,
     head_cpus: int,
     workers: RayPod | None = None,
@@ -169,7 +168,7 @@ def cluster(
     """A RayClusterSpec with a head that counts `head_cpus` CPUs and, if `workers` is given, one group of them."""
     spec: dict[str, Any] = {
         "rayVersion": settings.ray_version,
-        "authOptions": {"mode": "token", "secretName": names.ray_token_secret(uid)},
+        "authOptions": {"mode": "token", "secretName": token_secret},
         "enableInTreeAutoscaling": autoscaling,
         "headGroupSpec": {
             "rayStartParams": {"dashboard-host": "0.0.0.0", "num-cpus": str(head_cpus)},  # noqa: S104

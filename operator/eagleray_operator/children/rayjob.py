@@ -92,14 +92,15 @@ def _render(job: TrainingJob, attempt: int, training: Training, settings: Settin
         mounts=mounts,
         labels=names.labels(names.TRAINING_JOB, job.metadata.name, attempt=str(attempt)),
     )
+    token = names.ray_token_secret(job.metadata.uid, attempt)
     if training.engine is Engine.NUMPY:
         # One process does all the work: on the head itself, so that no second pod has to start.
         head = replace(worker, restarts=False)
-        cluster = pods.cluster(settings=settings, uid=job.metadata.uid, head=head, head_cpus=pods.logical_cpus(worker.cpus))
+        cluster = pods.cluster(settings=settings, token_secret=token, head=head, head_cpus=pods.logical_cpus(worker.cpus))
     else:
         cluster = pods.cluster(
             settings=settings,
-            uid=job.metadata.uid,
+            token_secret=token,
             head=_head(worker, settings),
             head_cpus=0,
             workers=worker,

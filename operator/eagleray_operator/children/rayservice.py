@@ -188,7 +188,7 @@ def _render(deployment: ModelDeployment, serving: Serving, settings: Settings) -
             "serveConfigV2": yaml.safe_dump(serve_config(deployment), sort_keys=False),
             "rayClusterConfig": pods.cluster(
                 settings=settings,
-                uid=deployment.metadata.uid,
+                token_secret=names.ray_token_secret(deployment.metadata.uid),
                 head=head,
                 head_cpus=0,
                 workers=worker,

@@ -68,9 +68,13 @@ class Executor:
         if any(self._was_there(Ref.of(manifest), resource) for manifest in plan.apply):
             await self._confirm(resource)
         for manifest in plan.ensure:
-            await self._attempt(manifest, self._cluster.create(manifest))
+            if _names_its_owner(manifest):
+                await self._attempt(manifest, self._cluster.create(manifest))
         for manifest in sorted(plan.apply, key=lambda child: child["kind"] in WITH_PODS):
             await self._apply(manifest, uid)
+        for manifest in plan.ensure:
+            if not _names_its_owner(manifest):
+                await self._follow(manifest)
         for patch in plan.patch:
             self._cache.put(await self._cluster.patch(patch.ref, patch.operations))
         # First what has become of a thing, then its deletion: after a crash in between nobody could tell.
@@ -110,6 +114,15 @@ class Executor:
             meant = {**manifest, "metadata": {**manifest["metadata"], "uid": live["metadata"]["uid"]}}
             self._cache.put(await self._attempt(manifest, self._cluster.apply(meant)))
 
+    async def _follow(self, manifest: Manifest) -> None:
+        """Create what belongs to a child that is there by now."""
+        [owner] = manifest["metadata"]["ownerReferences"]
+        child = self._cache.known(Ref(owner["kind"], manifest["metadata"]["namespace"], owner["name"]))
+        if child is None:
+            raise ClusterError(409, f"{owner['kind']} {owner['name']} was there and is gone")
+        owned = {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [owner | {"uid": child.uid}]}}
+        await self._attempt(owned, self._cluster.create(owned))
+
     def _was_there(self, ref: Ref, resource: Manifest) -> bool:
         """Whether a child that is missing may have been there before."""
         if self._cache.known(ref) is not None:
@@ -136,6 +149,10 @@ class Executor:
             if error.is_refusal:
                 raise RefusedError(Ref.of(manifest), error) from error
             raise
+
+
+def _names_its_owner(manifest: Manifest) -> bool:
+    return all("uid" in owner for owner in manifest["metadata"]["ownerReferences"])
 
 
 def _check_owner(live: Manifest | None, uid: str) -> None:

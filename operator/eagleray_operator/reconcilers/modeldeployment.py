@@ -126,7 +126,7 @@ def _serve(
         observed.of_kind("Pod"), names.ray_token_secret(deployment.metadata.uid)
     )
     plan = Plan(
-        ensure=(secret.build(names.MODEL_DEPLOYMENT, deployment.metadata, key),) if token_is_needed else (),
+        ensure=(secret.of_deployment(deployment.metadata, key),) if token_is_needed else (),
         apply=(
             networkpolicy.build(names.MODEL_DEPLOYMENT, deployment.metadata, settings),
             *_config(deployment, serving, target, observed),

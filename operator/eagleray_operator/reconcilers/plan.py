@@ -56,7 +56,8 @@ class Deletion:
 class Plan:
     """What is to be done now, in this order; an empty plan writes nothing.
 
-    `ensure` are objects that are created and never read (Secrets). `status` is the whole new status. `requeue_after` is
+    `ensure` are objects that are created and never read (Secrets); one whose owner has no UID yet belongs to a child of
+    `apply` and follows it. `status` is the whole new status. `requeue_after` is
     seconds until the resource is looked at again without any event.
     """
 

@@ -155,9 +155,11 @@ def _children(
         apply.append(configmap.build(names.TRAINING_JOB, job.metadata, config_name, config, attempt=str(attempt.number)))
     wanted = rayjob.build(job, attempt.number, training, settings, live)
     apply.append(wanted)
-    token_is_needed = live is None or causes.lacks_secret(_pods(attempt, observed), names.ray_token_secret(job.metadata.uid))
+    # The attempt is in the status once all that it needs has been made.
+    is_new = live is None or attempt.number not in [known.number for known in job.status.attempts]
+    lacks = causes.lacks_secret(_pods(attempt, observed), names.ray_token_secret(job.metadata.uid, attempt.number))
     return Plan(
-        ensure=(secret.build(names.TRAINING_JOB, job.metadata, key),) if token_is_needed else (),
+        ensure=(secret.of_attempt(job.metadata, attempt.number, key),) if is_new or lacks else (),
         apply=tuple(apply),
         patch=autoscaling.bounds_of_cluster(_ray_cluster(job, attempt, observed), wanted["spec"]["rayClusterSpec"]),
     )

@@ -97,6 +97,20 @@ async def test_a_deletion_takes_all_children_along(store):
     assert dump(store) == {}
 
 
+async def test_the_token_of_an_attempt_lasts_as_long_as_its_ray_job(store):
+    """KubeRay holds a RayJob that is deleted until it has stopped the job, for which it needs the token."""
+    FakeKubeRay(store)
+    async with Running(store) as running:
+        made = await store.put(fresh(job_manifest()))
+        await running.until(JOB, "Progressing", "Starting")
+        [secret], [ray_job] = store.of_kind("Secret"), store.of_kind("RayJob")
+        assert [owner["uid"] for owner in secret["metadata"]["ownerReferences"]] == [ray_job["metadata"]["uid"]]
+        assert ray_job["spec"]["rayClusterSpec"]["authOptions"]["secretName"] == secret["metadata"]["name"]
+        await store.delete(JOB, made["metadata"]["uid"])
+        await running.quiet()
+    assert not store.of_kind("Secret")
+
+
 async def test_a_foreign_object_of_a_childs_name_is_left_alone_and_told(store):
     foreign = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "iris", "namespace": "default"}, "spec": {"ports": []}}
     await store.put(foreign)
@@ -176,6 +190,7 @@ async def test_a_result_that_came_after_the_attempt_had_failed_is_not_said_to_be
     async with Running(store) as running:
         await store.put(fresh(job_manifest(runPolicy={"backoffLimit": 0})))
         await running.until(JOB, "Progressing", "Starting")
+        await running.quiet()
         told = of_job(result(), store)
         failed = {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "AppFailed", "message": "boom"}
         await kuberay.set_status(Ref("RayJob", "default", "iris-1"), failed)

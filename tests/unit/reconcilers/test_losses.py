@@ -211,19 +211,21 @@ def test_drifted_worker_bounds_of_a_job_are_set_back() -> None:
     assert running.plan(cluster).patch == ()
 
 
-def without_the_token(labels: dict[str, str], uid: str) -> Manifest:
-    words = f'secret "{names.ray_token_secret(uid)}" not found'
+def without_the_token(labels: dict[str, str], secret: str) -> Manifest:
+    words = f'secret "{secret}" not found'
     waits = {"name": "ray", "state": {"waiting": {"reason": "CreateContainerConfigError", "message": words}}}
     return pod("c1-worker", labels, containerStatuses=[waits])
 
 
 def test_a_deleted_token_is_made_again_for_the_pods_that_wait_for_it() -> None:
     running = Training()
-    lacking = without_the_token(names.labels("TrainingJob", "iris", attempt="1"), "uid-of-job-iris")
+    lacking = without_the_token(names.labels("TrainingJob", "iris", attempt="1"), names.ray_token_secret("uid-of-job-iris", 1))
     assert running.plan(running.cluster()).ensure == ()
     assert running.plan(running.cluster(), lacking).ensure == running.first.ensure
     served = Served()
-    lacking = without_the_token(names.labels("ModelDeployment", "iris", revision=served.name), "uid-of-deployment-iris")
+    lacking = without_the_token(
+        names.labels("ModelDeployment", "iris", revision=served.name), names.ray_token_secret("uid-of-deployment-iris")
+    )
     assert served.plan(served.cluster(), probes={served.name: ANSWER}).ensure == ()
     assert served.plan(served.cluster(), lacking, probes={served.name: ANSWER}).ensure == served.first.ensure
 

@@ -55,6 +55,12 @@ def test_a_new_job_gets_its_policy_and_config_before_its_ray_job():
     assert reason(plan) == ("Unknown", "Starting")
 
 
+def test_what_a_crash_left_out_of_the_status_gets_its_token_once_more():
+    first = plan_of()
+    again = plan_of(job(), observed(*running(first)))
+    assert again.ensure == first.ensure
+
+
 def test_without_any_store_the_model_gets_a_claim_of_its_own():
     plan = plan_of(settings=Settings())
     claim = next(child for child in plan.apply if child["kind"] == "PersistentVolumeClaim")
