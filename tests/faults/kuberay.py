@@ -108,11 +108,16 @@ class KubeRay:
         await self._run(ref, uid, ray_job)
 
     async def _let_go(self, ray_job: Manifest) -> None:
-        """Stop the job before its RayJob may go; without the token KubeRay 1.6 cannot, and holds it and its pods for ever."""
-        ref = Ref.of(ray_job)
-        await asyncio.sleep(0.5)
-        if self._world.get("Secret", ref.namespace, ray_job["spec"]["rayClusterSpec"]["authOptions"]["secretName"]) is not None:
-            await self._api.merge(ref, {"metadata": {"finalizers": None}})
+        """Stop a job at work before its RayJob may go; for that KubeRay 1.6 needs the token, or else its cluster gone."""
+        ref, status = Ref.of(ray_job), ray_job.get("status") or {}
+        secret = Ref("Secret", ref.namespace, ray_job["spec"]["rayClusterSpec"]["authOptions"]["secretName"])
+        cluster = Ref("RayCluster", ref.namespace, status.get("rayClusterName", ""))
+        await asyncio.sleep(0.3)
+        while status.get("jobStatus", "") not in ("SUCCEEDED", "FAILED", "STOPPED"):
+            if secret in self._world.objects or cluster not in self._world.objects:
+                break
+            await asyncio.sleep(0.3)
+        await self._api.merge(ref, {"metadata": {"finalizers": None}})
 
     async def _run(self, ref: Ref, uid: str, ray_job: Manifest) -> None:
         await self._api.merge(ref, {"metadata": {"finalizers": [FINALIZER]}})
