@@ -11,7 +11,7 @@ from eagleray_operator.api.trainingjob import Attempt, TrainingJob, TrainingJobS
 from eagleray_operator.children import claim, configmap, networkpolicy, rayjob, secret
 from eagleray_operator.cluster.port import Manifest, Ref
 from eagleray_operator.reconcilers import autoscaling, causes, engines, placement, reports, retry
-from eagleray_operator.reconcilers.attempts import AttemptState, Finding, examine
+from eagleray_operator.reconcilers.attempts import FINAL, AttemptState, Finding, examine
 from eagleray_operator.reconcilers.causes import Cause
 from eagleray_operator.reconcilers.plan import Deletion, Observed, Plan
 from eagleray_operator.reconcilers.prerequisites import unmet
@@ -247,8 +247,17 @@ def _fail(job: TrainingJob, status: TrainingJobStatus, observed: Observed, cause
         status = reports.with_attempt(status, ended)
     status = status.model_copy(update={"completion_time": now})
     state = State(("False", cause.reason, cause.message), ("False", cause.reason, cause.message))
-    delete = tuple(_deletion(child) for child in observed.of_kind("RayJob") if not _terminal(child))
+    delete = tuple(_deletion(child) for child in _left_over(status, observed))
     return _conclude(job, status, state, Plan(delete=delete), now)
+
+
+def _left_over(status: TrainingJobStatus, observed: Observed) -> list[Manifest]:
+    """RayJobs that are not kept as the record of how a job ended.
+
+    One that has ended is, but not where the runtime told the end before: whether the RayJob has ended by then is chance.
+    """
+    told = bool(status.attempts) and status.attempts[-1].reason in FINAL
+    return [child for child in observed.of_kind("RayJob") if told or not _terminal(child)]
 
 
 def _terminal(ray_job: Manifest) -> bool:
@@ -258,7 +267,7 @@ def _terminal(ray_job: Manifest) -> bool:
 def _after_the_end(job: TrainingJob, observed: Observed, now: datetime) -> Plan:
     """A finished job keeps its status; left are its time to live and pods that did not go by themselves."""
     end = _time(job.status.completion_time)
-    left_over = [child for child in observed.of_kind("RayJob") if not _terminal(child)]
+    left_over = _left_over(job.status, observed)
     delete = _old_attempts(job, job.status.attempts[-1], observed) if job.status.attempts else ()
     waits = []
     if left_over:

@@ -141,6 +141,9 @@ def test_what_another_attempt_cannot_help_fails_at_once_in_its_own_words(why, wo
     assert reason(plan, "Failed") == ("True", str(why))
     assert words in condition(plan.status, "Succeeded")["message"]
     assert [deletion.ref.kind for deletion in plan.delete] == ["RayJob"]
+    ended = running(first, jobDeploymentStatus="Failed", jobStatus="FAILED")
+    later_on = plan_of(job(status=dict(plan.status)), observed(*ended), now=later(60))
+    assert [deletion.ref.kind for deletion in later_on.delete] == ["RayJob"], "also if the RayJob ended before it was deleted"
 
 
 def failed(**more):
