@@ -41,9 +41,6 @@ class Script:
         return told[min(attempt, len(told)) - 1]
 
 
-FINALIZER = "ray.io/rayjob-finalizer"
-
-
 class KubeRay:
     """One for the whole cluster."""
 
@@ -83,8 +80,6 @@ class KubeRay:
                 self._spawn(self._scale(manifest))
         elif uid not in self._at_work:
             self._at_work[uid] = self._spawn(self._job(manifest) if kind == "RayJob" else self._service(manifest))
-        elif kind == "RayJob" and manifest["metadata"].get("deletionTimestamp"):
-            self._spawn(self._let_go(manifest))
         elif kind == "RayJob":
             self._suspend_or_resume(manifest)
 
@@ -107,20 +102,10 @@ class KubeRay:
             return
         await self._run(ref, uid, ray_job)
 
-    async def _let_go(self, ray_job: Manifest) -> None:
-        """Stop a job at work before its RayJob may go; for that KubeRay 1.6 needs the token, or else its cluster gone."""
-        ref, status = Ref.of(ray_job), ray_job.get("status") or {}
-        secret = Ref("Secret", ref.namespace, ray_job["spec"]["rayClusterSpec"]["authOptions"]["secretName"])
-        cluster = Ref("RayCluster", ref.namespace, status.get("rayClusterName", ""))
-        await asyncio.sleep(0.3)
-        while status.get("jobStatus", "") not in ("SUCCEEDED", "FAILED", "STOPPED"):
-            if secret in self._world.objects or cluster not in self._world.objects:
-                break
-            await asyncio.sleep(0.3)
-        await self._api.merge(ref, {"metadata": {"finalizers": None}})
-
     async def _run(self, ref: Ref, uid: str, ray_job: Manifest) -> None:
-        await self._api.merge(ref, {"metadata": {"finalizers": [FINALIZER]}})
+        secret = Ref("Secret", ref.namespace, ray_job["spec"]["rayClusterSpec"]["authOptions"]["secretName"])
+        while secret not in self._world.objects:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
         cluster = await self._cluster(ray_job, ray_job["spec"]["rayClusterSpec"])
         await self._api.set_status(
             ref, uid, {"jobDeploymentStatus": "Initializing", "rayClusterName": cluster["metadata"]["name"]}
