@@ -27,7 +27,7 @@ from eagleray_operator.cluster.port import KINDS, Ref
 from eagleray_operator.controller.controller import now_utc
 from eagleray_operator.reconcilers import modeldeployment, trainingjob
 from eagleray_operator.reconcilers.plan import Observed
-from eagleray_operator.settings import Settings
+from eagleray_operator.settings import ModelStore, Settings
 from tests.cluster import ControlPlane
 from tests.faults.api import Api, Manifest, Server, collection
 from tests.support.operator_process import OperatorProcess
@@ -36,6 +36,8 @@ SYSTEM = "eagleray-system"
 NAMESPACES = 20
 OWN = (names.TRAINING_JOB, names.MODEL_DEPLOYMENT)
 KEY = b"a key of the benchmark, long enough"
+# With a store, for nobody here would let a deleted claim go.
+SETTINGS = Settings(namespace=SYSTEM, model_store=ModelStore(uri="s3://models"))
 
 
 def resource(kind: str, namespace: str, name: str) -> Manifest:
@@ -60,7 +62,8 @@ class Bench:
         key = folder / "key"
         key.write_bytes(KEY)
         burst = max(1, int(2 * rate))
-        self.settings = Settings(namespace=SYSTEM, key_path=str(key), requests_per_second=rate, requests_burst=burst)
+        limits = {"requests_per_second": rate, "requests_burst": burst}
+        self.settings = SETTINGS.model_copy(update={"key_path": str(key), **limits})
 
     async def up(self) -> Api:
         await asyncio.to_thread(self._up)
@@ -160,7 +163,11 @@ def writes_of(manifest: Manifest, settings: Settings) -> tuple[list[Manifest], M
         plan = trainingjob.reconcile(TrainingJob.model_validate(manifest), *arguments)
     else:
         plan = modeldeployment.reconcile(ModelDeployment.model_validate(manifest), *arguments)
-    return [*plan.ensure, *plan.apply], dict(plan.status or {})
+    for made in plan.ensure:
+        for owner in made["metadata"]["ownerReferences"]:
+            # The UID of a child is known to the operator only when it is there; any is as long.
+            owner.setdefault("uid", manifest["metadata"]["uid"])
+    return [*plan.apply, *plan.ensure], dict(plan.status or {})
 
 
 def templates(settings: Settings) -> dict[str, list[tuple[str, str]]]:
@@ -178,8 +185,7 @@ def templates(settings: Settings) -> dict[str, list[tuple[str, str]]]:
 
 async def bare(kubeconfig: Path, rate: float, count: int) -> None:
     """The bare client: for each resource that a watch tells of, the operator's writes and nothing else."""
-    settings = Settings(namespace=SYSTEM)
-    texts = templates(settings)
+    texts = templates(SETTINGS)
     limit = RateLimit(rate, max(1, int(2 * rate)))
     queue: asyncio.Queue[Manifest] = asyncio.Queue()
     done = asyncio.Semaphore(0)
@@ -211,7 +217,7 @@ async def bare(kubeconfig: Path, rate: float, count: int) -> None:
                 done.release()
 
         tasks = [asyncio.create_task(follow(kind)) for kind in OWN]
-        tasks += [asyncio.create_task(work()) for _ in range(settings.workers)]
+        tasks += [asyncio.create_task(work()) for _ in range(SETTINGS.workers)]
         for _ in range(count):
             await done.acquire()
         for task in tasks:
