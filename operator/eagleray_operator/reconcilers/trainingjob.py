@@ -101,8 +101,10 @@ def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime
             return _conclude(job, status, _recovering(attempt), Plan(requeue_after=wait), now)
         number = attempt.number + 1 if attempt else 1
         attempt = Attempt(number=number, start_time=now, from_epoch=attempt.to_epoch if attempt else 0)
-        status = reports.with_attempt(status, attempt)
         status = status.model_copy(update={"start_time": status.start_time or now})
+        # While a child is refused the attempt has not all that it needs, and must not be told as begun.
+        if not observed.refused:
+            status = reports.with_attempt(status, attempt)
 
     finding = _examine(job, attempt, observed, now)
     if observed.refused:

@@ -268,25 +268,39 @@ async def test_without_kuberay_the_job_waits_and_goes_on_when_it_arrives():
 
 
 class Refusing:
-    """A cluster that will not have RayJobs."""
+    """A cluster that will not have objects of a kind, or only after some refusals."""
 
-    def __init__(self, store: MemoryCluster) -> None:
+    def __init__(self, store: MemoryCluster, kind: str, times: int | None = None) -> None:
         self._store = store
+        self._kind = kind
+        self._left = times
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
     async def create(self, manifest):
-        if manifest["kind"] == "RayJob":
-            raise ClusterError(403, "rayjobs is forbidden: exceeded quota: team, requested: count/rayjobs=1")
+        if manifest["kind"] == self._kind and self._left != 0:
+            self._left = None if self._left is None else self._left - 1
+            raise ClusterError(403, f"forbidden: exceeded quota: team, requested: count/{self._kind}=1")
         return await self._store.create(manifest)
 
 
 async def test_a_quota_is_told_in_its_own_words(store):
-    async with Running(store, Refusing(store)) as running:
+    async with Running(store, Refusing(store, "RayJob")) as running:
         await store.put(fresh(job_manifest()))
         told = await running.until(JOB, "Progressing", "QuotaExceeded")
     assert "exceeded quota: team" in condition(told["status"], "Progressing")["message"]
+
+
+@pytest.mark.parametrize("kind", ["NetworkPolicy", "ConfigMap", "RayJob", "Secret"])
+async def test_a_child_that_was_refused_is_made_once_it_may_be(store, kind):
+    FakeKubeRay(store)
+    async with Running(store, Refusing(store, kind, times=2)) as running:
+        await store.put(fresh(job_manifest()))
+        await running.until(JOB, "Progressing", "QuotaExceeded")
+        told = await running.until(JOB, "Progressing", "Starting")
+    assert [attempt["number"] for attempt in told["status"]["attempts"]] == [1]
+    assert len(store.of_kind(kind)) == 1
 
 
 WRITES = ("apply", "create", "patch", "write_status", "delete")
