@@ -3,8 +3,9 @@
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -43,15 +44,15 @@ async def crash_at_events(name: str, context: Context) -> None:
     await context.sweep.crash(name, context.sweep.points(("on",), every=24 if context.sample else 1))
 
 
-def chance(kind: type[faults.Chance]) -> Perform:
-    """Scenarios under a fault that hits by chance; it must have hit."""
+def chance(kinds: Mapping[str, type[faults.Chance]]) -> Perform:
+    """Scenarios under faults that hit by chance; each must have hit."""
 
     async def perform(name: str, context: Context) -> None:
-        for turn in range(1 if context.sample else 5):
-            number = context.seed * 1000 + turn
-            fault = await context.sweep.disturb(name, lambda: kind(number))  # noqa: B023
+        made = {told: partial(kind, context.seed) for told, kind in kinds.items()}
+        copies = 1 if context.sample else 5
+        for told, fault in zip(made, await context.sweep.disturb(made, copies), strict=True):
             assert isinstance(fault, faults.Chance)
-            assert fault.hits > 0, f"{name} never hit"
+            assert fault.hits > 0, f"{told} never hit"
 
     return perform
 
@@ -60,7 +61,7 @@ def timed(make: Callable[[bool], Fault], restarts: int = 0) -> Perform:
     """Scenarios under a fault that has its time; `make` is told whether this is the sample."""
 
     async def perform(name: str, context: Context) -> None:
-        await context.sweep.disturb(name, lambda: make(context.sample), restarts)
+        await context.sweep.disturb({name: partial(make, context.sample)}, restarts=restarts)
 
     return perform
 
@@ -280,24 +281,36 @@ async def _try(play: Play, kind: str, name: str, spec: Any, *, exists: bool) -> 
     return True
 
 
+REQUESTS: dict[str, type[faults.Chance]] = {
+    "T5 conflicts": faults.Conflicts,
+    "T6 slow": faults.Slow,
+    "T6 throttled": faults.Throttled,
+    "T6 500 to 504": faults.ServerErrors,
+    "T6 refused": faults.Refusals,
+    "T7 connections": faults.BrokenConnections,
+}
+"""What spoils requests one by one."""
+
+WATCHES: dict[str, type[faults.Chance]] = {
+    "T3 late events": faults.LateEvents,
+    "T3 back in time": faults.TimeTravel,
+    "T4 unobserved": faults.Unobserved,
+    "T7 watches": faults.BrokenWatches,
+    "T7 silent watches": faults.HalfOpen,
+}
+
 CLASSES: dict[str, Perform] = {
     "T1 killed at writes": crash_at_writes,
     "T2 killed at events": crash_at_events,
-    "T3 late events": chance(faults.LateEvents),
-    "T3 back in time": chance(faults.TimeTravel),
-    "T4 unobserved": chance(faults.Unobserved),
-    "T5 conflicts": chance(faults.Conflicts),
-    "T6 slow": chance(faults.Slow),
-    "T6 throttled": chance(faults.Throttled),
-    "T6 500 to 504": chance(faults.ServerErrors),
+    **{name: chance({name: kind}) for name, kind in (WATCHES | REQUESTS).items()},
     "T6 outage": timed(lambda sample: faults.Outage(4, 20 if sample else 600), restarts=1),
     "T6 forbidden": timed(lambda sample: faults.Forbidden(4, 20 if sample else 120)),
-    "T6 refused": chance(faults.Refusals),
-    "T7 connections": chance(faults.BrokenConnections),
-    "T7 watches": chance(faults.BrokenWatches),
     "T8 bad deployments": bad_specs("ModelDeployment"),
     "T8 bad jobs": bad_specs("TrainingJob"),
     "T9 two leaders": leaders,
     "T11 quiet": quiet,
     "T12 upgrade": upgrade,
 }
+
+SAMPLE = {name: perform for name, perform in CLASSES.items() if name not in REQUESTS} | {"T5 to T7 requests": chance(REQUESTS)}
+"""The same in less time: one operator meets all that spoils requests, each namespace a fault of its own."""

@@ -1,6 +1,7 @@
 """The faults: each spoils requests or watches in one way. All chances come from a seed."""
 
 import asyncio
+import itertools
 import json
 import random
 import time
@@ -87,6 +88,23 @@ class Chance(Fault):
             return False
         self.hits += 1
         return True
+
+
+class Shared(Fault):
+    """Requests of a namespace meet the fault of its own, those for all namespaces meet the faults in turn."""
+
+    def __init__(self, of: dict[str, Fault]) -> None:
+        self._of = of
+        self._turns = itertools.cycle(list(dict.fromkeys(of.values())))
+
+    async def before(self, call: Call) -> Answer | None:
+        return await self._pick(call).before(call)
+
+    async def after(self, call: Call, answer: Answer) -> Answer:
+        return await self._pick(call).after(call, answer)
+
+    def _pick(self, call: Call) -> Fault:
+        return self._of.get(call.namespace) or next(self._turns)
 
 
 class Slow(Chance):

@@ -27,6 +27,8 @@ from tests.faults.world import World
 DIGEST = "sha256:" + "a" * 64
 EPOCHS = 3
 RAY = "ray.io/v1"
+FINALIZER = "ray.io/rayjob-finalizer"
+TERMINAL = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
 @dataclass
@@ -53,6 +55,7 @@ class KubeRay:
         self._world = world
         self._reports = reports
         self._at_work: dict[str, asyncio.Task[None]] = {}
+        self._leaving: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._session: aiohttp.ClientSession | None = None
         world.listen(self._seen)
@@ -80,6 +83,11 @@ class KubeRay:
                 self._spawn(self._scale(manifest))
         elif uid not in self._at_work:
             self._at_work[uid] = self._spawn(self._job(manifest) if kind == "RayJob" else self._service(manifest))
+        elif kind == "RayJob" and manifest["metadata"].get("deletionTimestamp"):
+            if uid not in self._leaving:
+                self._leaving.add(uid)
+                self._at_work[uid].cancel()
+                self._at_work[uid] = self._spawn(self._let_go(manifest))
         elif kind == "RayJob":
             self._suspend_or_resume(manifest)
 
@@ -102,10 +110,22 @@ class KubeRay:
             return
         await self._run(ref, uid, ray_job)
 
-    async def _run(self, ref: Ref, uid: str, ray_job: Manifest) -> None:
+    async def _let_go(self, ray_job: Manifest) -> None:
+        """Stop a job that is at work, for which KubeRay 1.6 needs its cluster's token; before that nothing goes.
+
+        rayjob_controller.go: there is a client for the dashboard if the Secret is there, or if the cluster is gone.
+        """
+        ref, status = Ref.of(ray_job), ray_job.get("status") or {}
         secret = Ref("Secret", ref.namespace, ray_job["spec"]["rayClusterSpec"]["authOptions"]["secretName"])
-        while secret not in self._world.objects:  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+        cluster = Ref("RayCluster", ref.namespace, status.get("rayClusterName", ""))
+        if status.get("jobStatus") not in TERMINAL:
+            while secret not in self._world.objects and cluster in self._world.objects:  # noqa: ASYNC110
+                await asyncio.sleep(0.3)
+        left = [finalizer for finalizer in ray_job["metadata"].get("finalizers") or [] if finalizer != FINALIZER]
+        await self._api.merge(ref, {"metadata": {"uid": ray_job["metadata"]["uid"], "finalizers": left}})
+
+    async def _run(self, ref: Ref, uid: str, ray_job: Manifest) -> None:
+        await self._api.merge(ref, {"metadata": {"uid": uid, "finalizers": [FINALIZER]}})
         cluster = await self._cluster(ray_job, ray_job["spec"]["rayClusterSpec"])
         await self._api.set_status(
             ref, uid, {"jobDeploymentStatus": "Initializing", "rayClusterName": cluster["metadata"]["name"]}
@@ -277,8 +297,20 @@ class KubeRay:
             if error.status == 409:
                 return await self._api.request("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")
             raise
+        return await self._start(made, cluster["spec"]["authOptions"]["secretName"])
+
+    async def _start(self, pod: Manifest, secret: str) -> Manifest:
+        """What the kubelet does: no container starts without the Secret that its environment names."""
+        ref, uid = Ref.of(pod), pod["metadata"]["uid"]
+        while Ref("Secret", ref.namespace, secret) not in self._world.objects:
+            waiting = {"reason": "CreateContainerConfigError", "message": f'secret "{secret}" not found'}
+            container = {"name": "ray", "image": "ray", "imageID": "", "ready": False, "restartCount": 0}
+            await self._api.set_status(
+                ref, uid, {"phase": "Pending", "containerStatuses": [container | {"state": {"waiting": waiting}}]}
+            )
+            await asyncio.sleep(0.3)
         ready = {"type": "Ready", "status": "True"}
-        return await self._api.set_status(Ref.of(made), made["metadata"]["uid"], {"phase": "Running", "conditions": [ready]})
+        return await self._api.set_status(ref, uid, {"phase": "Running", "conditions": [ready], "containerStatuses": None})
 
 
 class Models:

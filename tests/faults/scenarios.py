@@ -114,14 +114,19 @@ async def refused_edit(play: Play) -> None:
 
 
 async def delete(play: Play) -> None:
-    """Both are deleted in the middle of their start, one in the foreground; nothing stays and nothing comes back."""
+    """Both are deleted in the middle of their start, one in the foreground; nothing stays and nothing comes back.
+
+    Not even where somebody has cleaned the token of a running job away, which KubeRay needs to stop it.
+    """
     play.script(line=["wait"])
     await play.job()
     await play.deployment()
     await play.until(lambda: play.get("RayJob", "line-1")["status"]["jobDeploymentStatus"] == "Running", "the job runs")
     await play.until(lambda: play.world.all("RayService", play.namespace)[0]["status"], "the RayService has begun")
-    await play.api.delete(play.ref("TrainingJob", "line"), "Foreground")
-    await play.api.delete(play.ref("ModelDeployment", "shop"), "Background")
+    for secret in play.world.all("Secret", play.namespace):
+        await play.api.delete(Ref.of(secret))
+    await play.api.delete(play.ref("TrainingJob", "line"), "Background")
+    await play.api.delete(play.ref("ModelDeployment", "shop"), "Foreground")
     await play.until_gone()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from eagleray_operator.cluster.port import Ref
 from tests.faults.api import ApiError
-from tests.faults.faults import Freeze, Point
+from tests.faults.faults import Freeze, Point, Shared
 from tests.faults.proxy import Call, Fault, address_of
 from tests.faults.scenarios import SCENARIOS, Play, settle
 from tests.faults.stage import Stage
@@ -122,25 +122,28 @@ class Sweep:
             self._stage.kill()
             await self.clear([play for _, play in plays])
 
-    async def disturb(self, name: str, make: Callable[[], Fault], restarts: int = 0, copies: int = 1) -> Fault:
-        """Play every scenario under a fault; when all are through, it is lifted and the end compared.
+    async def disturb(self, faults: Mapping[str, Callable[[], Fault]], copies: int = 1, restarts: int = 0) -> list[Fault]:
+        """Play every scenario under each fault; when all are through, they are lifted and the ends compared.
 
-        The operator may end itself `restarts` times at most.
+        Several faults must be such that spoil requests alone. The operator may end itself `restarts` times at most.
+        Returns the faults.
         """
         await self._stage.start()
         self._stage.restarts = 0
         kubelet = asyncio.create_task(self._stage.keep_running())
-        fault = self._stage.proxy.fault = make()
-        plays = [(scenario, self.play(scenario)) for scenario in SCENARIOS for _ in range(copies)]
-        ends = await self._perform(plays, before_the_end=self._lift)
+        made = {name: make() for name, make in faults.items()}
+        plays = [(name, scenario, self.play(scenario)) for name in made for scenario in SCENARIOS for _ in range(copies)]
+        [only, *more] = made.values()
+        self._stage.proxy.fault = Shared({play.namespace: made[name] for name, _, play in plays}) if more else only
+        ends = await self._perform([(scenario, play) for _, scenario, play in plays], before_the_end=self._lift)
         kubelet.cancel()
-        for (scenario, _), (problem, dump) in zip(plays, ends, strict=True):
+        for (name, scenario, _), (problem, dump) in zip(plays, ends, strict=True):
             if self._stage.restarts > restarts:
                 problem = problem or f"the operator ended {self._stage.restarts} times"
             self._judge(scenario, name, problem, dump)
         self._stage.kill()
-        await self.clear([play for _, play in plays])
-        return fault
+        await self.clear([play for _, _, play in plays])
+        return [only, *more]
 
     async def undisturbed(self, name: str, look: Callable[[list[Play]], Awaitable[Mapping[str, str | None]]]) -> None:
         """Play every scenario and then look at what follows: `look` returns what was wrong by namespace."""

@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 
 from tests.cluster import UnavailableError
-from tests.faults.classes import CLASSES, Context
+from tests.faults.classes import SAMPLE, Context
 from tests.faults.stage import Stage
 from tests.faults.sweep import Sweep, table
 
@@ -27,10 +27,10 @@ async def context() -> AsyncIterator[Context]:
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", SAMPLE)
 async def test_every_end_is_that_of_the_undisturbed_run(context: Context, name: str) -> None:
     before = len(context.sweep.runs)
-    await CLASSES[name](name, context)
+    await SAMPLE[name](name, context)
     runs = context.sweep.runs[before:]
     assert runs
     wrong = [f"{run.scenario}: {run.problem}" for run in runs if run.problem is not None]

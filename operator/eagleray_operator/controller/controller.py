@@ -17,12 +17,13 @@ from eagleray_operator.api.conditions import ConditionType
 from eagleray_operator.api.modeldeployment import ModelDeployment
 from eagleray_operator.api.reasons import Reason
 from eagleray_operator.api.trainingjob import TrainingJob
+from eagleray_operator.children import secret
 from eagleray_operator.cluster.port import Addresses, Cluster, ClusterError, Manifest, Ref
 from eagleray_operator.controller.cache import Cache, Known
 from eagleray_operator.controller.executor import ConflictError, Executor, RefusedError
 from eagleray_operator.controller.inbox import Inbox
 from eagleray_operator.controller.observer import Observer
-from eagleray_operator.controller.queue import Urgency, WorkQueue
+from eagleray_operator.controller.queue import LONGEST_RETRY_SECONDS, Urgency, WorkQueue
 from eagleray_operator.metrics import Metrics
 from eagleray_operator.reconcilers import modeldeployment, trainingjob
 from eagleray_operator.reconcilers.invalid import invalid_status
@@ -50,6 +51,9 @@ WATCHED = (
 """Kinds that the cache holds; Secrets are never read."""
 
 SWEEP_AGAIN_SECONDS = 2.0
+
+LEAVING_SECONDS = 10.0
+"""How long KubeRay may take to stop a job before its token is taken to be missing."""
 
 REPORT_SECONDS = 20
 """How long a result may wait for its status write before the runtime is asked to send it again."""
@@ -206,6 +210,8 @@ class Controller:
         for owner in metadata.get("ownerReferences") or []:
             if owner["kind"] in RESOURCES:
                 self._queue.add(Ref(owner["kind"], namespace, owner["name"]), urgency)
+                if kind == "RayJob" and metadata.get("deletionTimestamp"):
+                    self._queue.add_after(Ref.of(manifest), LEAVING_SECONDS)
         if kind == names.TRAINING_JOB:
             for ref in self.cache.followers(Ref.of(manifest)):
                 self._queue.add(ref, urgency)
@@ -243,6 +249,9 @@ class Controller:
 
     async def _reconcile(self, key: Ref) -> None:
         manifest = self.cache.get(key)
+        if manifest is not None and key.kind == "RayJob":
+            await self._let_go(manifest)
+            return
         if manifest is None or manifest["metadata"].get("deletionTimestamp"):
             return
         try:
@@ -268,6 +277,18 @@ class Controller:
         self._count_transition(manifest, plan)
         if plan.requeue_after is not None:
             self._queue.add_after(key, plan.requeue_after)
+
+    async def _let_go(self, ray_job: Manifest) -> None:
+        """Make the token again of a RayJob that stays though it is deleted.
+
+        Its Secret may be missing: deleted by hand, or refused. Without it KubeRay cannot stop the job, and its pods stay
+        for ever (KubeRay 1.6, rayjob_controller.go). Of what the TrainingJob was, the RayJob still tells enough.
+        """
+        metadata = ray_job["metadata"]
+        [job] = [owner for owner in metadata["ownerReferences"] if owner["kind"] == names.TRAINING_JOB]
+        owner = Metadata(name=job["name"], namespace=metadata["namespace"], uid=job["uid"])
+        await self._executor.follow(secret.of_attempt(owner, int(metadata["labels"][names.LABEL_ATTEMPT]), self._key))
+        self._queue.add_after(Ref.of(ray_job), LONGEST_RETRY_SECONDS)
 
     def _decide(self, resource: TrainingJob | ModelDeployment, observed: Observed) -> Plan:
         arguments = (observed, self._settings, self._clock(), self._key)

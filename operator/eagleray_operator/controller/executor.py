@@ -74,7 +74,7 @@ class Executor:
             await self._apply(manifest, uid)
         for manifest in plan.ensure:
             if not _names_its_owner(manifest):
-                await self._follow(manifest)
+                await self.follow(manifest)
         for patch in plan.patch:
             self._cache.put(await self._cluster.patch(patch.ref, patch.operations))
         # First what has become of a thing, then its deletion: after a crash in between nobody could tell.
@@ -93,6 +93,15 @@ class Executor:
             except ClusterError as error:
                 # The status has it; an event is for those who look at the right moment.
                 logger.info("The event %s could not be written: %s", event.reason, error.message)
+
+    async def follow(self, manifest: Manifest) -> None:
+        """Create what belongs to a child that is there by now, if it is not there itself; raises as `execute` does."""
+        [owner] = manifest["metadata"]["ownerReferences"]
+        child = self._cache.known(Ref(owner["kind"], manifest["metadata"]["namespace"], owner["name"]))
+        if child is None:
+            raise ClusterError(409, f"{owner['kind']} {owner['name']} was there and is gone")
+        owned = {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [owner | {"uid": child.uid}]}}
+        await self._attempt(owned, self._cluster.create(owned))
 
     async def _apply(self, manifest: Manifest, uid: str) -> None:
         """Make a child what it should be, and never anybody else's object of its name."""
@@ -113,15 +122,6 @@ class Executor:
         if not contains(live, manifest):
             meant = {**manifest, "metadata": {**manifest["metadata"], "uid": live["metadata"]["uid"]}}
             self._cache.put(await self._attempt(manifest, self._cluster.apply(meant)))
-
-    async def _follow(self, manifest: Manifest) -> None:
-        """Create what belongs to a child that is there by now."""
-        [owner] = manifest["metadata"]["ownerReferences"]
-        child = self._cache.known(Ref(owner["kind"], manifest["metadata"]["namespace"], owner["name"]))
-        if child is None:
-            raise ClusterError(409, f"{owner['kind']} {owner['name']} was there and is gone")
-        owned = {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [owner | {"uid": child.uid}]}}
-        await self._attempt(owned, self._cluster.create(owned))
 
     def _was_there(self, ref: Ref, resource: Manifest) -> bool:
         """Whether a child that is missing may have been there before."""

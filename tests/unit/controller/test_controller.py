@@ -7,6 +7,7 @@ import pytest
 
 from eagleray_operator.cluster.memory import MemoryCluster
 from eagleray_operator.cluster.port import KINDS, ClusterError, Ref
+from eagleray_operator.controller import controller
 from eagleray_runtime.contract.reports import FailureReason, FailureReport, ResultReport
 from tests.support.fake_kuberay import FakeKubeRay, Running, dump
 from tests.support.makers import condition, deployment_manifest, job_manifest, progress, result
@@ -301,6 +302,22 @@ async def test_a_child_that_was_refused_is_made_once_it_may_be(store, kind):
         told = await running.until(JOB, "Progressing", "Starting")
     assert [attempt["number"] for attempt in told["status"]["attempts"]] == [1]
     assert len(store.of_kind(kind)) == 1
+
+
+async def test_a_deleted_job_that_kuberay_cannot_stop_for_want_of_its_token_gets_it_again(store, monkeypatch):
+    monkeypatch.setattr(controller, "LEAVING_SECONDS", 0.05)
+    async with Running(store) as running:
+        job = await store.put(fresh(job_manifest()))
+        await running.until(JOB, "Progressing", "Starting")
+        await store.patch(Ref("RayJob", "default", "iris-1"), [{"op": "add", "path": "/metadata/finalizers", "value": ["a/b"]}])
+        [before] = store.of_kind("Secret")
+        await store.delete(Ref.of(before), before["metadata"]["uid"])
+        await store.delete(JOB, job["metadata"]["uid"])
+        await asyncio.sleep(0.2)
+        [after] = store.of_kind("Secret")
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+    assert after["data"] == before["data"]
+    assert after["metadata"]["ownerReferences"] == before["metadata"]["ownerReferences"]
 
 
 WRITES = ("apply", "create", "patch", "write_status", "delete")
