@@ -68,7 +68,7 @@ def timed(make: Callable[[bool], Fault], restarts: int = 0) -> Perform:
 
 async def quiet(name: str, context: Context) -> None:
     """T11: when all has come to its end, nothing at all is written, and nothing read but by watches and sweeps."""
-    seconds = 15 if context.sample else 300
+    seconds = 12 if context.sample else 300
 
     async def watched(plays: list[Play]) -> dict[str, str | None]:
         await asyncio.gather(*(settle(play, 7) for play in plays))
@@ -303,8 +303,8 @@ CLASSES: dict[str, Perform] = {
     "T1 killed at writes": crash_at_writes,
     "T2 killed at events": crash_at_events,
     **{name: chance({name: kind}) for name, kind in (WATCHES | REQUESTS).items()},
-    "T6 outage": timed(lambda sample: faults.Outage(4, 20 if sample else 600), restarts=1),
-    "T6 forbidden": timed(lambda sample: faults.Forbidden(4, 20 if sample else 120)),
+    "T6 outage": timed(lambda sample: faults.Outage(4, 12 if sample else 600), restarts=1),
+    "T6 forbidden": timed(lambda sample: faults.Forbidden(4, 12 if sample else 120)),
     "T8 bad deployments": bad_specs("ModelDeployment"),
     "T8 bad jobs": bad_specs("TrainingJob"),
     "T9 two leaders": leaders,

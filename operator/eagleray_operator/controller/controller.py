@@ -52,7 +52,7 @@ WATCHED = (
 
 SWEEP_AGAIN_SECONDS = 2.0
 
-LEAVING_SECONDS = 10.0
+LEAVING_SECONDS = 5.0
 """How long KubeRay may take to stop a job before its token is taken to be missing."""
 
 REPORT_SECONDS = 20
