@@ -89,4 +89,5 @@ def test_a_job_goes_on_by_itself_when_its_quota_is_raised(cluster: LiveCluster, 
     namespace = namespaces["quota"]
     cluster.until_condition("TrainingJob", "quota", "Progressing", namespace, reason="QuotaExceeded")
     cluster.kubectl("delete", "resourcequota", "team", "-n", namespace)
-    cluster.wait("Succeeded", "tjob/quota", namespace, 180)
+    cluster.until_condition("TrainingJob", "quota", "Progressing", namespace, status="True", seconds=180)
+    cluster.until(lambda: cluster.all("Pod", namespace, "eagleray.io/training-job=quota"), "its pod", 60, namespace)

@@ -26,7 +26,7 @@ JOB = manifest(
     training={"engine": "NumPy", "epochs": 50},
 )
 DEPLOYMENT = manifest("ModelDeployment", "line", model={"trainingJobRef": {"name": "line"}})
-CHANGED = manifest("ModelDeployment", "line", model={"trainingJobRef": {"name": "line"}}, resources={"cpus": 0.3})
+CHANGED = manifest("ModelDeployment", "line", model={"trainingJobRef": {"name": "line"}}, replicas=2)
 
 Kill = Callable[[], None]
 Dump = dict[str, Any]
@@ -76,12 +76,12 @@ class Run:
         self._killed_when(lambda: self._owned("NetworkPolicy") or self._owned("ConfigMap"), "the first children are there")
         for kind, type_ in (("TrainingJob", "Succeeded"), ("ModelDeployment", "Ready")):
             self.cluster.until_condition(kind, "line", type_, self.namespace, status="True", seconds=150)
-        return self._settled(revisions=1)
+        return self._settled(generation=1, replicas=1)
 
     def change(self) -> Dump:
         self.cluster.apply(CHANGED, namespace=self.namespace)
-        self._killed_when(lambda: len(self._owned("RayService")) == 2, "the second revision is being made")
-        return self._settled(revisions=2)
+        self._killed_when(lambda: len(self._workers()) == 2, "the second replica is being made")
+        return self._settled(generation=2, replicas=2)
 
     def delete(self) -> None:
         self.cluster.kubectl("delete", "tjob/line", "mdep/line", "-n", self.namespace, "--wait=false")
@@ -94,26 +94,28 @@ class Run:
             self.cluster.until(holds, what, 60, self.namespace)
             self._kill()
 
+    def _workers(self) -> list[dict[str, Any]]:
+        return self.cluster.all("Pod", self.namespace, "eagleray.io/model-deployment=line,ray.io/node-type=worker")
+
     def _owned(self, kind: str) -> list[dict[str, Any]]:
         """Objects of a kind that are ours or somebody's (not the Secret with the store's keys, say)."""
         found = self.cluster.all(kind, self.namespace)
         return [one for one in found if kind in OURS or one["metadata"].get("ownerReferences")]
 
-    def _settled(self, revisions: int) -> Dump:
-        """The normalised dump, once the newest revision has all traffic and the one before is gone."""
+    def _settled(self, generation: int, replicas: int) -> Dump:
+        """The normalised dump, once the deployment is all that its spec of that generation asks for."""
 
         def rolled_out() -> bool:
             live = self.cluster.get("ModelDeployment", "line", self.namespace)
-            progressing = condition(live["status"], "Progressing")
+            status = live["status"]
             return (
-                live["status"]["observedGeneration"] == live["metadata"]["generation"] == revisions
-                and progressing["reason"] == "RolledOut"
-                and len(live["status"]["revisions"]) == 1
-                and len(self._owned("RayService")) == 1
-                and condition(live["status"], "Ready")["status"] == "True"
+                status["observedGeneration"] == live["metadata"]["generation"] == generation
+                and condition(status, "Progressing")["reason"] == "RolledOut"
+                and set(status["replicas"].values()) == {replicas}
+                and condition(status, "Ready")["status"] == "True"
             )
 
-        self.cluster.until(rolled_out, f"revision {revisions} has all traffic and is alone", 150, self.namespace)
+        self.cluster.until(rolled_out, f"{replicas} replicas serve", 150, self.namespace)
         return self._dump()
 
     def _dump(self) -> Dump:

@@ -12,27 +12,26 @@ from tests.integration.test_operator import BY_URI, CHILDREN, LINE, reason_of
 from tests.support.makers import condition
 from tests.support.operator_process import OperatorProcess
 
-KUBERAY = ("rayjobs", "rayservices", "rayclusters")
+DEFINITIONS = [f"crd/{plural}.ray.io" for plural in ("rayjobs", "rayservices", "rayclusters")]
 
 
 @pytest.fixture
 def kuberay(apiserver: Apiserver) -> Iterator[str]:
-    """Takes KubeRay's definitions away; yields them."""
-    names = [f"crd/{plural}.ray.io" for plural in KUBERAY]
-    found = json.loads(apiserver.kubectl("get", *names, "-o", "json"))["items"]
+    """KubeRay's definitions, which are there again at the end."""
+    found = json.loads(apiserver.kubectl("get", *DEFINITIONS, "-o", "json"))["items"]
     for definition in found:
         definition.pop("status")
         definition["metadata"] = {key: definition["metadata"][key] for key in ("name", "annotations")}
     definitions = yaml.safe_dump_all(found)
-    apiserver.kubectl("delete", *names, "--wait=true")
     yield definitions
     apiserver.kubectl("apply", "--server-side", "-f", "-", text=definitions)
-    apiserver.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
+    apiserver.kubectl("wait", "--for=condition=Established", "--timeout=30s", *DEFINITIONS)
 
 
 def test_the_missing_kuberay_is_named_and_its_arrival_noticed(
     apiserver: Apiserver, operator: OperatorProcess, namespace: str, kuberay: str
 ) -> None:
+    apiserver.kubectl("delete", *DEFINITIONS, "--wait=true")
     operator.start()
     operator.until_leading()
     apiserver.apply(LINE, BY_URI, namespace=namespace)
@@ -65,13 +64,12 @@ def owned(child: dict[str, Any]) -> bool:
 def test_kuberay_is_removed_and_returns_while_the_operator_works_on(
     apiserver: Apiserver, operator: OperatorProcess, namespace: str, kuberay: str
 ) -> None:
-    apiserver.kubectl("apply", "--server-side", "-f", "-", text=kuberay)
     operator.start()
     operator.until_leading()
     apiserver.apply(BY_URI, namespace=namespace)
     apiserver.until(lambda: apiserver.all("rayservices", namespace), "a RayService", seconds=60)
 
-    apiserver.kubectl("delete", *(f"crd/{plural}.ray.io" for plural in KUBERAY), "--wait=true")
+    apiserver.kubectl("delete", *DEFINITIONS, "--wait=true")
 
     def missing() -> bool:
         return reason_of(apiserver, "mdep", "shop", "Accepted", namespace) == "PrerequisiteMissing"

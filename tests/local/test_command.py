@@ -107,9 +107,7 @@ def test_a_model_is_trained_and_served_until_ctrl_c_and_nothing_is_left(run: Cal
 
 
 def test_ray_ends_by_itself_when_the_command_is_killed(run: Callable[..., Command]) -> None:
-    command = run(str(SAMPLES / "line.yaml"))
-    command.until("Succeeded")
-    directory = command.directory()
+    directory = in_the_middle(command := run(str(SAMPLES / "line.yaml")))
     assert of_run(directory)
     command.process.kill()
     wait(lambda: not of_run(directory), 90)
@@ -117,14 +115,18 @@ def test_ray_ends_by_itself_when_the_command_is_killed(run: Callable[..., Comman
 
 
 def test_ctrl_c_in_the_middle_ends_everything_too(run: Callable[..., Command]) -> None:
-    command = run(str(SAMPLES / "line.yaml"), "--exit")
-    command.until("Starting")
-    wait(lambda: "local.head" in " ".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in children(command.process.pid)))
-    directory = command.directory()
+    directory = in_the_middle(command := run(str(SAMPLES / "line.yaml"), "--exit"))
     command.process.send_signal(signal.SIGINT)
     assert command.process.wait(60) == 130, command.output
     assert not directory.exists()
     assert of_run(directory) == []
+
+
+def in_the_middle(command: Command) -> Path:
+    """Wait until the command's Ray starts; returns the directory of the run."""
+    command.until("Starting")
+    wait(lambda: "local.head" in " ".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in children(command.process.pid)))
+    return command.directory()
 
 
 def children(pid: int) -> list[int]:

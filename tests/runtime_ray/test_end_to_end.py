@@ -110,21 +110,3 @@ def test_errors_have_the_shape_of_the_protocol_through_the_load_balancer(ray, po
         assert answer.status == 400
         assert list(json.loads(answer.read())) == ["error"]
         assert answer.headers["X-Request-ID"] == "7"
-
-
-@pytest.mark.torch
-def test_torch_trains_on_two_workers_what_numpy_trains_alone(ray, tmp_path):
-    pytest.importorskip("torch")
-    alone, two = tmp_path / "alone", tmp_path / "two"
-    for folder, changes in (
-        (alone, {}),
-        (two, {"engine": "Torch", "workers": {"min": 2, "max": 2, "cpus": 1, "gpus": 0}}),
-    ):
-        folder.mkdir()
-        train(training_config(folder, **changes), folder, ray.environment)
-    numpy_, torch_ = (json.loads((folder / "model" / "bundle.json").read_text()) for folder in (alone, two))
-    assert torch_["engine"] == "Torch"
-    for expected, found in zip(numpy_["coefficients"], torch_["coefficients"], strict=True):
-        assert found["weights"] == pytest.approx(expected["weights"], rel=1e-3)
-    for expected, found in zip(numpy_["metrics"], torch_["metrics"], strict=True):
-        assert found["value"] == pytest.approx(expected["value"], rel=1e-3)
