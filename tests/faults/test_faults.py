@@ -7,6 +7,7 @@ import pytest_asyncio
 
 from tests.cluster import UnavailableError
 from tests.faults.classes import SAMPLE, Context
+from tests.faults.conftest import TABLES
 from tests.faults.stage import Stage
 from tests.faults.sweep import Sweep, table
 
@@ -22,7 +23,7 @@ async def context() -> AsyncIterator[Context]:
             sweep = Sweep(stage)
             await sweep.refer()
             yield Context(stage, sweep, SEED, sample=True)
-            print(f"\n{table(sweep.runs, sweep.references)}")
+            TABLES.append(table(sweep.runs, sweep.references))
     except UnavailableError as error:
         pytest.skip(str(error))
 
