@@ -4,12 +4,8 @@ import base64
 import json
 import os
 import re
-import socket
 import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +13,7 @@ import pytest
 import yaml
 
 from tests.cluster import ControlPlane
+from tests.support.operator_process import OperatorProcess
 
 from .conftest import CHART, NAMESPACE, Manifest
 
@@ -63,17 +60,7 @@ NEVER_ASKED = {
     ("eagleray.io", "modeldeployments/finalizers"): {"update"},
 }
 Rights = dict[tuple[str, str], set[str]]
-START = (
-    "import sys; from pathlib import Path; from eagleray_operator.process import main; "
-    "main(Path(sys.argv[1]), host='127.0.0.1', probes_port=int(sys.argv[2]), reports_port=int(sys.argv[3]))"
-)
 PATIENCE_SECONDS = 60
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def wait_for(what: str, happened: Callable[[], bool]) -> None:
@@ -84,32 +71,12 @@ def wait_for(what: str, happened: Callable[[], bool]) -> None:
 
 
 class Operator:
-    def __init__(self, plane: ControlPlane, log: Path, ports: tuple[int, int]) -> None:
+    """The operator's process, and the apiserver as its administrator uses it."""
+
+    def __init__(self, plane: ControlPlane, process: OperatorProcess) -> None:
         self.plane = plane
         self.kubectl = plane.kubectl
-        self._log = log
-        self._port, self._reports_port = ports
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text(encoding="utf-8")
-
-    def metrics(self) -> str:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as answer:
-                return str(answer.read().decode())
-        except OSError:
-            return ""
-
-    def report(self, body: bytes, token: str) -> int:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self._reports_port}/v1/reports", body, {"Authorization": f"Bearer {token}"}, method="POST"
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            return error.code
+        self.process = process
 
     def get(self, kind: str, name: str) -> Manifest:
         found: Manifest = json.loads(self.kubectl("get", kind, name, "--namespace", "default", "--output", "json"))
@@ -179,19 +146,13 @@ def operator(plane: ControlPlane, helm: Path, tmp_path: Path) -> Iterator[Operat
     settings = json.loads(
         plane.kubectl("get", "configmap", "eagleray-settings", *place, "--output", r"jsonpath={.data.settings\.json}")
     )
-    (tmp_path / "settings.json").write_text(json.dumps(settings | {"keyPath": str(tmp_path / "key")}))
-
-    ports, log = (free_port(), free_port()), tmp_path / "log"
-    command = [sys.executable, "-c", START, str(tmp_path / "settings.json"), *map(str, ports)]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command, env=os.environ | {"KUBECONFIG": str(tmp_path / "kubeconfig")}, stdout=output, stderr=output
-        )
+    here = json.dumps(settings | {"keyPath": str(tmp_path / "key")})
+    process = OperatorProcess(tmp_path, tmp_path / "kubeconfig", here)
+    process.start()
     try:
-        yield Operator(plane, log, ports)
+        yield Operator(plane, process)
     finally:
         process.kill()
-        process.wait()
         subprocess.run([str(helm), "uninstall", "eagleray", *place], env=environment, check=True, capture_output=True)
 
 
@@ -206,9 +167,9 @@ def train(operator: Operator) -> None:
     wait_for("the refused job is gone", lambda: "trainingjob.eagleray.io/short" not in operator.names("trainingjobs"))
     uid = operator.get("trainingjob", "line")["metadata"]["uid"]
     identity = {"kind": "TrainingJob", "namespace": "default", "name": "line", "uid": uid, "generation": 1}
-    report = json.dumps({"type": "progress", "resource": identity, "attempt": 2, "stage": "Training"}).encode()
-    assert operator.report(report, "made-up") == 401
-    assert operator.report(report, token_of_a_pod_that_no_watch_tells(operator)) == 202
+    report = json.dumps({"type": "progress", "resource": identity, "attempt": 2, "stage": "Training"})
+    assert operator.process.report(report, "made-up") == 401
+    assert operator.process.report(report, token_of_a_pod_that_no_watch_tells(operator)) == 202
 
 
 def token_of_a_pod_that_no_watch_tells(operator: Operator) -> str:
@@ -347,7 +308,7 @@ def everything(operator: Operator) -> set[str]:
 
 
 def test_the_chart_grants_exactly_what_it_uses(operator: Operator) -> None:
-    wait_for("it leads", lambda: "eagleray_leader 1.0" in operator.metrics())
+    operator.process.until_leading()
     operator.kubectl("apply", "-f", "-", text=RESOURCES)
     train(operator)
     meddle(operator)
@@ -362,8 +323,8 @@ def test_the_chart_grants_exactly_what_it_uses(operator: Operator) -> None:
         granted.pop(resource)
     assert asked == granted, "a right is never used, or comes from elsewhere"
 
-    page = operator.metrics()
+    page = operator.process.metrics()
     assert 'eagleray_trainingjob_condition{condition="Accepted",name="line",namespace="default"' in page
     assert 'eagleray_reports_total{code="401",type="progress"} 1.0' in page
     assert not re.findall(r'eagleray_reconcile_total{.*result="error".*', page)
-    assert "orbidden" not in operator.log
+    assert "orbidden" not in operator.process.log.read_text()

@@ -164,7 +164,7 @@ def bad_specs(kind: str) -> Perform:
 
     async def perform(name: str, context: Context) -> None:
         loop = asyncio.get_running_loop()
-        size, times = (20, 1) if context.sample else (40, 10)
+        size, times = (20, 1) if context.sample else (40, 5)
         batches: list[list[list[Manifest]]] = []
 
         @seed(context.seed)

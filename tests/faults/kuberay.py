@@ -173,8 +173,7 @@ class KubeRay:
         if ray_job["spec"].get("suspend") and status in ("Initializing", "Running"):
             self._at_work[uid].cancel()
             self._at_work[uid] = self._spawn(self._suspend(ray_job))
-        elif not ray_job["spec"].get("suspend") and status == "Suspended":
-            self._at_work[uid].cancel()
+        elif not ray_job["spec"].get("suspend") and status == "Suspended" and self._at_work[uid].done():
             self._at_work[uid] = self._spawn(self._run(Ref.of(ray_job), uid, ray_job))
 
     async def _suspend(self, ray_job: Manifest) -> None:
