@@ -5,7 +5,7 @@ import asyncio
 import sys
 import time
 
-from tests.faults.classes import CLASSES, SAMPLE, Context
+from tests.faults.classes import SAMPLE, WHOLE, Context
 from tests.faults.stage import Stage
 from tests.faults.sweep import Sweep, table
 
@@ -17,7 +17,7 @@ async def sweep(seed: int, only: str, sample: bool) -> int:
         for scenario, reference in runs.references.items():
             print(f"{scenario}: {reference.writes} writes, {reference.events} events", flush=True)
         context = Context(stage, runs, seed, sample)
-        for name, perform in (SAMPLE if sample else CLASSES).items():
+        for name, perform in (SAMPLE if sample else WHOLE).items():
             if only.lower() in name.lower():
                 began, before = time.monotonic(), len(runs.runs)
                 await perform(name, context)

@@ -34,74 +34,89 @@ class Context:
 Perform = Callable[[str, Context], Awaitable[None]]
 
 
-async def crash_at_writes(name: str, context: Context) -> None:
-    """T1: killed before and after every write."""
-    await context.sweep.crash(name, context.sweep.points(("before", "after"), every=9 if context.sample else 1))
+def killed(*, writes: int = 0, events: int = 0) -> Perform:
+    """Scenarios in which the operator is killed, before and after one of so many writes, and after one of so many events."""
+
+    async def perform(name: str, context: Context) -> None:
+        at_writes = context.sweep.points(("before", "after"), writes) if writes else []
+        at_events = context.sweep.points(("on",), events) if events else []
+        await context.sweep.crash(name, at_writes + at_events)
+
+    return perform
 
 
-async def crash_at_events(name: str, context: Context) -> None:
-    """T2: killed after every event that the operator gets."""
-    await context.sweep.crash(name, context.sweep.points(("on",), every=24 if context.sample else 1))
-
-
-def chance(kinds: Mapping[str, type[faults.Chance]]) -> Perform:
+def chance(kinds: Mapping[str, Callable[[int], Fault]]) -> Perform:
     """Scenarios under faults that hit by chance; each must have hit."""
 
     async def perform(name: str, context: Context) -> None:
         made = {told: partial(kind, context.seed) for told, kind in kinds.items()}
-        copies = 1 if context.sample else 5
+        copies = 1 if context.sample else 3
         for told, fault in zip(made, await context.sweep.disturb(made, copies), strict=True):
-            assert isinstance(fault, faults.Chance)
+            assert isinstance(fault, faults.Chance | faults.AnyWatch)
             assert fault.hits > 0, f"{told} never hit"
 
     return perform
 
 
-def timed(make: Callable[[bool], Fault], restarts: int = 0) -> Perform:
-    """Scenarios under a fault that has its time; `make` is told whether this is the sample."""
+async def outage(name: str, context: Context) -> None:
+    """T6: nothing answers for a while; at most one restart, and no more writes afterwards than it all takes undisturbed."""
+    seconds = 12 if context.sample else 600
+    [fault] = await context.sweep.disturb({name: lambda: faults.Outage(4, seconds)}, restarts=1)
+    assert isinstance(fault, faults.Outage)
+    wrote = len(context.stage.proxy.writes(since=fault.ends))
+    undisturbed = sum(reference.writes for reference in context.sweep.references.values())
+    print(f"  {wrote} writes after {seconds} s without an answer; all of them undisturbed: {undisturbed}", flush=True)
+    assert wrote <= 1.2 * undisturbed
+
+
+async def forbidden(name: str, context: Context) -> None:
+    """T6: every right is gone for a while."""
+    await context.sweep.disturb({name: lambda: faults.Forbidden(4, 12 if context.sample else 120)})
+
+
+Look = Callable[[Context, list[Play]], Awaitable[dict[str, str]]]
+"""What is wrong, by namespace."""
+
+
+def at_rest(*looks: Look) -> Perform:
+    """Scenarios that have come to their end undisturbed, and what is looked at then, one after the other."""
 
     async def perform(name: str, context: Context) -> None:
-        await context.sweep.disturb({name: partial(make, context.sample)}, restarts=restarts)
+        async def look(plays: list[Play]) -> dict[str, str]:
+            await asyncio.gather(*(settle(play, 7) for play in plays))
+            wrong: dict[str, str] = {}
+            for one in looks:
+                wrong = await one(context, plays) | wrong
+            return wrong
+
+        await context.sweep.undisturbed(name, look)
 
     return perform
 
 
-async def quiet(name: str, context: Context) -> None:
-    """T11: when all has come to its end, nothing at all is written, and nothing read but by watches and sweeps."""
+async def quiet(context: Context, plays: list[Play]) -> dict[str, str]:
+    """T11: nothing at all is written, and nothing read but by watches and sweeps."""
     seconds = 12 if context.sample else 300
-
-    async def watched(plays: list[Play]) -> dict[str, str | None]:
-        await asyncio.gather(*(settle(play, 7) for play in plays))
-        began = time.monotonic()
-        await asyncio.sleep(seconds)
-        calls = [call for call in context.stage.proxy.journal if call.began >= began and call.namespace]
-        told: dict[str, str | None] = {}
-        for play in plays:
-            # The deployments that are not ready are asked for by nobody but the sweep.
-            found = [str(call) for call in calls if call.namespace == play.namespace]
-            told[play.namespace] = f"in {seconds} quiet seconds: {found[:5]}" if found else None
-        return told
-
-    await context.sweep.undisturbed(name, watched)
+    began = time.monotonic()
+    await asyncio.sleep(seconds)
+    return _calls(plays, [call for call in context.stage.proxy.journal if call.began >= began], f"in {seconds} quiet seconds")
 
 
-async def upgrade(name: str, context: Context) -> None:
+async def upgrade(context: Context, plays: list[Play]) -> dict[str, str]:
     """T12: another version with the platform's images of its own takes over, and the first one again: no child is written."""
+    began = time.monotonic()
+    for version in ("0.2.0", "0.1.0"):
+        context.stage.kill()
+        images = Images(numpy=f"registry/eagleray-runtime:{version}", torch=f"registry/eagleray-runtime:{version}-torch")
+        await context.stage.start(images=images)
+        await asyncio.sleep(8)
+    return _calls(plays, context.stage.proxy.writes(since=began), "written by the other version")
 
-    async def upgraded(plays: list[Play]) -> dict[str, str | None]:
-        began = time.monotonic()
-        for version in ("0.2.0", "0.1.0"):
-            context.stage.kill()
-            images = Images(numpy=f"registry/eagleray-runtime:{version}", torch=f"registry/eagleray-runtime:{version}-torch")
-            await context.stage.start(images=images)
-            await asyncio.sleep(8)
-        told: dict[str, str | None] = {}
-        for play in plays:
-            found = [str(call) for call in context.stage.proxy.writes(play.namespace, began)]
-            told[play.namespace] = f"written by the other version: {found[:5]}" if found else None
-        return told
 
-    await context.sweep.undisturbed(name, upgraded)
+def _calls(plays: list[Play], calls: list[Call], what: str) -> dict[str, str]:
+    """What was asked about namespaces in which nothing should be."""
+    of = {play.namespace: [str(call) for call in calls if call.namespace == play.namespace] for play in plays}
+    return {namespace: f"{what}: {found[:5]}" for namespace, found in of.items() if found}
 
 
 class _WithoutLease(Fault):
@@ -164,7 +179,7 @@ def bad_specs(kind: str) -> Perform:
 
     async def perform(name: str, context: Context) -> None:
         loop = asyncio.get_running_loop()
-        size, times = (20, 1) if context.sample else (40, 5)
+        size, times = (20, 1) if context.sample else (40, 4)
         batches: list[list[list[Manifest]]] = []
 
         @seed(context.seed)
@@ -299,18 +314,25 @@ WATCHES: dict[str, type[faults.Chance]] = {
     "T7 silent watches": faults.HalfOpen,
 }
 
-CLASSES: dict[str, Perform] = {
-    "T1 killed at writes": crash_at_writes,
-    "T2 killed at events": crash_at_events,
+WHOLE: dict[str, Perform] = {
+    "T1 killed at writes": killed(writes=1),
+    "T2 killed at events": killed(events=1),
     **{name: chance({name: kind}) for name, kind in (WATCHES | REQUESTS).items()},
-    "T6 outage": timed(lambda sample: faults.Outage(4, 12 if sample else 600), restarts=1),
-    "T6 forbidden": timed(lambda sample: faults.Forbidden(4, 12 if sample else 120)),
+    "T6 outage": outage,
+    "T6 forbidden": forbidden,
     "T8 bad deployments": bad_specs("ModelDeployment"),
     "T8 bad jobs": bad_specs("TrainingJob"),
     "T9 two leaders": leaders,
-    "T11 quiet": quiet,
-    "T12 upgrade": upgrade,
+    "T11 quiet": at_rest(quiet),
+    "T12 upgrade": at_rest(upgrade),
 }
 
-SAMPLE = {name: perform for name, perform in CLASSES.items() if name not in REQUESTS} | {"T5 to T7 requests": chance(REQUESTS)}
-"""The same in less time: one operator meets all that spoils requests, each namespace a fault of its own."""
+SAMPLE: dict[str, Perform] = {
+    "T1 and T2 killed": killed(writes=9, events=24),
+    "T3 to T7 watches": chance({"T3 to T7 watches": faults.AnyWatch}),
+    # Each namespace has a fault of its own.
+    "T5 to T7 requests": chance(REQUESTS),
+    **{name: WHOLE[name] for name in ("T6 outage", "T6 forbidden", "T8 bad deployments", "T8 bad jobs", "T9 two leaders")},
+    "T11 and T12 at rest": at_rest(quiet, upgrade),
+}
+"""The same in a few minutes: a part of the points, and faults of one sort side by side."""

@@ -336,6 +336,29 @@ class HalfOpen(Chance):
         await asyncio.sleep(120)
 
 
+class AnyWatch(Fault):
+    """The watches of each kind meet one of the faults above, the kinds in turn."""
+
+    def __init__(self, seed: int) -> None:
+        self._faults = [kind(seed) for kind in (LateEvents, TimeTravel, Unobserved, BrokenWatches, HalfOpen)]
+        self._turns = itertools.cycle(self._faults)
+        self._of: dict[str, Chance] = {}
+
+    @property
+    def hits(self) -> int:
+        """How often the one hit that hit least."""
+        return min(fault.hits for fault in self._faults)
+
+    def rewrite(self, call: Call) -> URL:
+        return self._pick(call).rewrite(call)
+
+    def stream(self, call: Call, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        return self._pick(call).stream(call, lines)
+
+    def _pick(self, call: Call) -> Chance:
+        return self._of.get(call.plural) or self._of.setdefault(call.plural, next(self._turns))
+
+
 async def _until(lines: AsyncIterator[bytes], end: float) -> AsyncIterator[bytes]:
     """The lines that come before that moment."""
     reading = asyncio.ensure_future(anext(lines, None))

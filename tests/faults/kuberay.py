@@ -4,7 +4,6 @@ Nothing here looks at the operator but what is in the apiserver, its reports end
 """
 
 import asyncio
-import contextlib
 import itertools
 import json
 import random
@@ -93,9 +92,12 @@ class KubeRay:
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         async def guarded() -> None:
-            # Objects that are deleted meanwhile are no concern of whoever works on them.
-            with contextlib.suppress(ApiError):
+            try:
                 await work
+            except ApiError as error:
+                # Objects that are deleted meanwhile are no concern of whoever works on them.
+                if error.status not in (404, 409, 422):
+                    raise
 
         task = asyncio.create_task(guarded())
         self._tasks.add(task)
@@ -126,10 +128,10 @@ class KubeRay:
 
     async def _run(self, ref: Ref, uid: str, ray_job: Manifest) -> None:
         await self._api.merge(ref, {"metadata": {"uid": uid, "finalizers": [FINALIZER]}})
-        cluster = await self._cluster(ray_job, ray_job["spec"]["rayClusterSpec"])
-        await self._api.set_status(
-            ref, uid, {"jobDeploymentStatus": "Initializing", "rayClusterName": cluster["metadata"]["name"]}
-        )
+        # First the name: whoever comes next, however this ends, knows of the cluster.
+        name = _new_name(ref.name)
+        await self._api.set_status(ref, uid, {"jobDeploymentStatus": "Initializing", "rayClusterName": name})
+        cluster = await self._cluster(ray_job, ray_job["spec"]["rayClusterSpec"], name)
         head = await self._pod(cluster, "head")
         await self._api.set_status(ref, uid, {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING", "jobId": ref.name})
         self.submissions.append((ref, uid))
@@ -178,9 +180,9 @@ class KubeRay:
 
     async def _suspend(self, ray_job: Manifest) -> None:
         ref, uid = Ref.of(ray_job), ray_job["metadata"]["uid"]
-        for cluster in self._world.all("RayCluster", ref.namespace):
-            if any(owner["uid"] == uid for owner in cluster["metadata"].get("ownerReferences") or []):
-                await self._api.delete(Ref.of(cluster), uid=cluster["metadata"]["uid"])
+        # Its creation may still be under way.
+        await asyncio.sleep(0.5)
+        await self._api.delete(Ref("RayCluster", ref.namespace, ray_job["status"]["rayClusterName"]))
         await self._api.set_status(ref, uid, {"jobDeploymentStatus": "Suspended", "jobStatus": "", "rayClusterName": ""})
 
     async def _report(self, head: Manifest, ray_job: Manifest, told: Manifest) -> None:
@@ -217,8 +219,8 @@ class KubeRay:
         ref, uid = Ref.of(service), service["metadata"]["uid"]
         if service.get("status"):
             return
-        cluster = await self._cluster(service, service["spec"]["rayClusterConfig"])
-        name = cluster["metadata"]["name"]
+        name = _new_name(ref.name)
+        cluster = await self._cluster(service, service["spec"]["rayClusterConfig"], name)
         await self._pod(cluster, "head")
         await self._scale(cluster)
         status, message = ("DEPLOY_FAILED", "ValueError: no such model") if self._is_bad(service) else ("RUNNING", "")
@@ -263,10 +265,9 @@ class KubeRay:
 
     # Clusters and pods
 
-    async def _cluster(self, owner: Manifest, spec: Manifest) -> Manifest:
-        suffix = "".join(random.choices(string.ascii_lowercase, k=5))  # noqa: S311
+    async def _cluster(self, owner: Manifest, spec: Manifest, name: str) -> Manifest:
         metadata = {
-            "name": f"{owner['metadata']['name']}-{suffix}",
+            "name": name,
             "namespace": owner["metadata"]["namespace"],
             "labels": owner["metadata"]["labels"],
             "ownerReferences": [_reference(owner)],
@@ -343,6 +344,10 @@ class Models:
             return web.json_response({"ready": False, "message": f"{revision} does not answer"})
         digest = self._kuberay.config_of(ray_service).get("digest") or DIGEST
         return web.json_response({"ready": True, "digest": digest, "engine": "NumPy"})
+
+
+def _new_name(owner: str) -> str:
+    return f"{owner}-{''.join(random.choices(string.ascii_lowercase, k=5))}"  # noqa: S311
 
 
 def _reference(owner: Manifest) -> Manifest:

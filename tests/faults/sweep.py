@@ -145,7 +145,7 @@ class Sweep:
         await self.clear([play for _, _, play in plays])
         return [only, *more]
 
-    async def undisturbed(self, name: str, look: Callable[[list[Play]], Awaitable[Mapping[str, str | None]]]) -> None:
+    async def undisturbed(self, name: str, look: Callable[[list[Play]], Awaitable[Mapping[str, str]]]) -> None:
         """Play every scenario and then look at what follows: `look` returns what was wrong by namespace."""
         await self._stage.start()
         plays = [(scenario, self.play(scenario)) for scenario in SCENARIOS]
@@ -153,7 +153,7 @@ class Sweep:
         wrong = await look([play for _, play in plays])
         for (scenario, play), (problem, _) in zip(plays, ends, strict=True):
             await settle(play)
-            self._judge(scenario, name, problem or wrong[play.namespace], self._dump(play))
+            self._judge(scenario, name, problem or wrong.get(play.namespace), self._dump(play))
         self._stage.kill()
         await self.clear([play for _, play in plays])
 
