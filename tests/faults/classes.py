@@ -61,7 +61,9 @@ def chance(kinds: Mapping[str, Callable[[int], Fault]]) -> Perform:
 async def outage(name: str, context: Context) -> None:
     """T6: nothing answers for a while; at most one restart, and no more writes afterwards than it all takes undisturbed."""
     seconds = 12 if context.sample else 600
+    context.stage.world.patience += seconds
     [fault] = await context.sweep.disturb({name: lambda: faults.Outage(4, seconds)}, restarts=1)
+    context.stage.world.patience -= seconds
     assert isinstance(fault, faults.Outage)
     wrote = len(context.stage.proxy.writes(since=fault.ends))
     undisturbed = sum(reference.writes for reference in context.sweep.references.values())

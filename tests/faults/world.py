@@ -48,6 +48,8 @@ class World:
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        self.patience = 240.0
+        """Seconds; a batch may stand frozen for 90 of them."""
         self.objects: dict[Ref, Manifest] = {}
         self.made: dict[Ref, set[str]] = defaultdict(set)
         """UIDs of all objects that ever had an address."""
@@ -88,8 +90,9 @@ class World:
             if ref.namespace == namespace and (ref.kind in OWN or found["metadata"].get("ownerReferences"))
         ]
 
-    async def until(self, namespace: str, holds: Callable[[], Any], what: str, seconds: float = 240) -> Any:
-        """Wait until something about the objects of a namespace is true; a batch may stand frozen for 90 s of that."""
+    async def until(self, namespace: str, holds: Callable[[], Any], what: str) -> Any:
+        """Wait for at most `patience` seconds until something about the objects of a namespace is true."""
+        seconds = self.patience
         try:
             async with asyncio.timeout(seconds):
                 while not (found := _quietly(holds)):
