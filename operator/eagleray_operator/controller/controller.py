@@ -249,10 +249,15 @@ class Controller:
 
     async def _reconcile(self, key: Ref) -> None:
         manifest = self.cache.get(key)
-        if manifest is not None and key.kind == "RayJob":
-            await self._let_go(manifest)
+        if manifest is None:
             return
-        if manifest is None or manifest["metadata"].get("deletionTimestamp"):
+        leaves = bool(manifest["metadata"].get("deletionTimestamp"))
+        if key.kind == "RayJob":
+            # Another one of the name may have been made meanwhile.
+            if leaves:
+                await self._let_go(manifest)
+            return
+        if leaves:
             return
         try:
             resource = RESOURCES[key.kind].model_validate(manifest)
@@ -285,9 +290,13 @@ class Controller:
         for ever (KubeRay 1.6, rayjob_controller.go). Of what the TrainingJob was, the RayJob still tells enough.
         """
         metadata = ray_job["metadata"]
-        [job] = [owner for owner in metadata["ownerReferences"] if owner["kind"] == names.TRAINING_JOB]
+        attempt = (metadata.get("labels") or {}).get(names.LABEL_ATTEMPT)
+        job = next((owner for owner in metadata.get("ownerReferences") or [] if owner["kind"] == names.TRAINING_JOB), None)
+        if attempt is None or job is None:
+            # Somebody has taken it out of our hands.
+            return
         owner = Metadata(name=job["name"], namespace=metadata["namespace"], uid=job["uid"])
-        await self._executor.follow(secret.of_attempt(owner, int(metadata["labels"][names.LABEL_ATTEMPT]), self._key))
+        await self._executor.follow(secret.of_attempt(owner, int(attempt), self._key))
         self._queue.add_after(Ref.of(ray_job), LONGEST_RETRY_SECONDS)
 
     def _decide(self, resource: TrainingJob | ModelDeployment, observed: Observed) -> Plan:

@@ -320,6 +320,40 @@ async def test_a_deleted_job_that_kuberay_cannot_stop_for_want_of_its_token_gets
     assert after["metadata"]["ownerReferences"] == before["metadata"]["ownerReferences"]
 
 
+async def test_a_job_that_is_made_again_under_its_name_is_none_that_leaves(store, monkeypatch):
+    monkeypatch.setattr(controller, "LEAVING_SECONDS", 0.3)
+    monkeypatch.setattr(controller, "LONGEST_RETRY_SECONDS", 0.05)
+    asked = Asked(store)
+    async with Running(store, asked) as running:
+        first = await store.put(fresh(job_manifest()))
+        await running.until(JOB, "Progressing", "Starting")
+        ray_job = Ref("RayJob", "default", "iris-1")
+        await store.patch(ray_job, [{"op": "add", "path": "/metadata/finalizers", "value": ["a/b"]}])
+        await store.delete(JOB, first["metadata"]["uid"])
+        await store.patch(ray_job, [{"op": "remove", "path": "/metadata/finalizers"}])
+        await store.put(fresh(job_manifest()))
+        await running.until(JOB, "Progressing", "Starting")
+        await running.quiet()
+        before = list(asked.created)
+        await asyncio.sleep(0.6)
+        assert asked.created == before
+
+
+class Asked:
+    """A cluster that keeps which kinds it was asked to create, also where they were there."""
+
+    def __init__(self, store: MemoryCluster) -> None:
+        self._store = store
+        self.created: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def create(self, manifest):
+        self.created.append(manifest["kind"])
+        return await self._store.create(manifest)
+
+
 WRITES = ("apply", "create", "patch", "write_status", "delete")
 
 
