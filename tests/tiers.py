@@ -40,10 +40,11 @@ def cache() -> Path:
 def with_torch() -> dict[str, str]:
     """The environment in which torch is found: 5 GB beside .venv, which proves without it that the NumPy engine needs none.
 
-    It holds what the lock names and nothing of this checkout, so that every checkout shares it.
+    It holds what the lock names and nothing of this checkout, so that all checkouts share it, for one version of Python each.
     """
     lock = REPOSITORY / "requirements" / "all.txt"
-    folder = cache() / f"torch-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
+    key = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    folder = cache() / f"torch-{key}"
     done = folder / "complete"
     if not done.exists():
         shutil.rmtree(folder, ignore_errors=True)
