@@ -58,6 +58,7 @@ class KubeRay:
         self._reports = reports
         self._at_work: dict[str, asyncio.Task[None]] = {}
         self._leaving: set[str] = set()
+        self._scaling: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._tasks: set[asyncio.Task[None]] = set()
         self._session: aiohttp.ClientSession | None = None
         world.listen(self._seen)
@@ -262,17 +263,18 @@ class KubeRay:
         return found
 
     async def _scale(self, cluster: Manifest) -> None:
-        """As many workers as the cluster asks for."""
+        """As many workers as the cluster asks for by now; one look at a time, else an older one would undo a newer."""
+        async with self._scaling[cluster["metadata"]["uid"]]:
+            await self._scale_to(self._world.objects.get(Ref.of(cluster), cluster))
+
+    async def _scale_to(self, cluster: Manifest) -> None:
         for group in cluster["spec"].get("workerGroupSpecs") or []:
             wanted = min(MOST_WORKERS, int(group.get("replicas") or group.get("minReplicas") or 0))
-            uid = cluster["metadata"]["uid"]
             for number in range(wanted):
                 await self._pod(cluster, "worker", number)
-            for pod in self._world.all("Pod", cluster["metadata"]["namespace"]):
-                number = int(pod["metadata"]["labels"].get("number", "0"))
-                owned = any(owner["uid"] == uid for owner in pod["metadata"].get("ownerReferences") or [])
-                if owned and pod["metadata"]["labels"]["ray.io/node-type"] == "worker" and number >= wanted:
-                    await self._api.delete(Ref.of(pod), uid=pod["metadata"]["uid"])
+            for number in range(wanted, MOST_WORKERS):
+                # By its name: one that was made a moment ago no watch may have told of yet.
+                await self._api.delete(Ref("Pod", cluster["metadata"]["namespace"], _pod_name(cluster, "worker", number)))
 
     # Clusters and pods
 
@@ -296,7 +298,7 @@ class KubeRay:
         return await self._api.set_status(Ref.of(made), made["metadata"]["uid"], {"conditions": conditions})
 
     async def _pod(self, cluster: Manifest, node: str, number: int = 0) -> Manifest:
-        namespace, name = cluster["metadata"]["namespace"], f"{cluster['metadata']['name']}-{node}-{number}"
+        namespace, name = cluster["metadata"]["namespace"], _pod_name(cluster, node, number)
         if (known := self._world.get("Pod", namespace, name)) is not None:
             return known
         labels = cluster["metadata"]["labels"] | {"ray.io/node-type": node, "number": str(number)}
@@ -359,6 +361,10 @@ class Models:
 
 def _new_name(owner: str) -> str:
     return f"{owner}-{''.join(random.choices(string.ascii_lowercase, k=5))}"  # noqa: S311
+
+
+def _pod_name(cluster: Manifest, node: str, number: int) -> str:
+    return f"{cluster['metadata']['name']}-{node}-{number}"
 
 
 def _reference(owner: Manifest) -> Manifest:
