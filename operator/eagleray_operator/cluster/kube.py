@@ -28,6 +28,8 @@ NOTE_MAX = 1000
 POD_NAME_KEY = "authentication.kubernetes.io/pod-name"
 POD_UID_KEY = "authentication.kubernetes.io/pod-uid"
 
+ELECTION = "/apis/coordination.k8s.io/"
+
 WITHOUT_WAITING = ("Lease", "TokenReview")
 """What must not stand in a line behind thousands of objects: the election, and pods that wait for an answer."""
 
@@ -41,7 +43,7 @@ class KubeCluster:
         limit: RateLimit | None = None,
         may_write: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`may_write` is asked before every write but those of the election itself."""
+        """`may_write` is asked at the last moment before every write but those of the election itself."""
         self._metrics = metrics
         self._limit = limit
         self._may_write = may_write
@@ -60,6 +62,7 @@ class KubeCluster:
         configuration.retries = False
         # What is asked at a time is bounded by the workers; the lease must never wait for a connection behind them.
         configuration.connection_pool_maxsize = 0
+        configuration.client_session_kwargs = {"request_class": _request_class(self._may_write)}
         self._client = client.ApiClient(configuration)
 
     async def close(self) -> None:
@@ -216,8 +219,6 @@ class KubeCluster:
             raise ClusterError(0, "not connected yet")
         if self._limit is not None and kind not in WITHOUT_WAITING:
             await self._limit.take()
-        if method != "GET" and kind != "Lease" and not self._may_write():
-            raise ClusterError(0, "another process may lead by now: nothing is written")
         headers: dict[str, str] = {"Accept": "application/json", "Content-Type": content_type}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         code = 0
@@ -246,6 +247,22 @@ class KubeCluster:
         finally:
             if self._metrics is not None:
                 self._metrics.api_request(method, kind, code)
+
+
+def _request_class(may_write: Callable[[], bool]) -> type[aiohttp.ClientRequest]:
+    """Requests that ask once they have a connection, right before they are sent.
+
+    Earlier would not do: a process that is stopped while it waits for a connection would write when it goes on, whoever
+    leads by then.
+    """
+
+    class Request(aiohttp.ClientRequest):
+        async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+            if self.method != "GET" and not self.url.path.startswith(ELECTION) and not may_write():
+                raise ClusterError(0, "another process may lead by now: nothing is written")
+            return await super().send(conn)
+
+    return Request
 
 
 def _base(kind: Kind) -> str:
