@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from pathlib import Path
 
 from aiohttp import web
@@ -98,9 +99,19 @@ class _Process:
         self._metrics.watches_restarted()
         self._controller.look_again()
 
+    def _go_on(self, *_: object) -> None:
+        """After a stop, before anything else of this process: requests that were about to be sent must not be any more.
+
+        Not a handler of the event loop, which would come only after what the loop has already begun.
+        """
+        if not self._lease.held:
+            os.write(sys.stderr.fileno(), b"This process stood still for so long that another may lead by now.\n")
+            os._exit(1)
+
     async def _lead(self) -> None:
         await self._watches.ready.wait()
         await self._lease.acquire()
+        signal.signal(signal.SIGCONT, self._go_on)
         self._metrics.leader(True)
         work = asyncio.create_task(self._controller.run())
         keep = asyncio.create_task(self._lease.keep())

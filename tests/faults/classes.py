@@ -149,10 +149,8 @@ async def leaders(name: str, context: Context) -> None:
         await asyncio.sleep(max(0.0, 30 - took))
         stage.operators["one"].process.send_signal(signal.SIGCONT)
         await asyncio.sleep(6)
-        writers = [(call.began, call.operator) for call in stage.proxy.writes(since=stopped)]
-        late = [at for at, operator in writers if operator == "one" and any(w == "two" and b < at for b, w in writers)]
-        if late:
-            problem.append(f"{len(late)} writes of the old leader after the new one's first")
+        if late := _late(stage.proxy.writes(since=stopped), old="one", new="two"):
+            problem.append(f"writes of the old leader after the new one's first: {late}")
         if stage.operators["one"].process.poll() is None:
             problem.append("the old leader did not end")
         stage.operators.pop("one")
@@ -163,16 +161,20 @@ async def leaders(name: str, context: Context) -> None:
         await asyncio.to_thread(stage.operators["one"].until_leading, 40)
         took = time.monotonic() - cut
         print(f"  another replica led {took:.1f} s after the leader was cut from the lease", flush=True)
-        writers = [(call.began, call.operator) for call in stage.proxy.writes(since=cut)]
-        first = min((at for at, operator in writers if operator == "one"), default=float("inf"))
-        if late := [at for at, operator in writers if operator == "two" and at > first]:
-            problem.append(f"{len(late)} writes of the one that was cut off after the new leader's first")
+        if late := _late(stage.proxy.writes(since=cut), old="two", new="one"):
+            problem.append(f"writes of the one that was cut off after the new leader's first: {late}")
         if stage.operators["two"].process.poll() is None:
             problem.append("the one that was cut off did not end")
         stage.operators.pop("two").kill()
         stage.proxy.fault = Fault()
 
     await context.sweep.meanwhile(name, disturb, lambda: "; ".join(problem) or None)
+
+
+def _late(writes: list[Call], old: str, new: str) -> list[str]:
+    """What the old leader wrote after the first write of the new one, and how many seconds after it."""
+    first = min((call.began for call in writes if call.operator == new), default=float("inf"))
+    return [f"{call} after {call.began - first:.2f} s" for call in writes if call.operator == old and call.began > first]
 
 
 def bad_specs(kind: str) -> Perform:
