@@ -129,18 +129,18 @@ class KubeCluster:
         query = urlencode({"fieldManager": names.FIELD_MANAGER})
         return await self._object("PATCH", f"{_path(ref)}/status?{query}", ref.kind, operations, "application/json-patch+json")
 
-    async def delete(self, ref: Ref, uid: str) -> None:
-        """Delete the object of that UID in the background; gone already is fine."""
+    async def delete(self, ref: Ref, uid: str, version: str | None = None) -> None:
+        """Delete the object of that UID, with a version only as it was then, in the background; gone already is fine."""
         body = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "propagationPolicy": "Background",
-            "preconditions": {"uid": uid},
+            "preconditions": {"uid": uid} | ({"resourceVersion": version} if version is not None else {}),
         }
         try:
             await self.request("DELETE", _path(ref), ref.kind, body)
         except ClusterError as error:
-            # 404: gone. 409: the name belongs to another object by now, which is not meant.
+            # 404: gone. 409: another object by now, or another version, which is not meant.
             if error.status not in (404, 409):
                 raise
 

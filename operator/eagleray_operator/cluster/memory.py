@@ -127,11 +127,13 @@ class MemoryCluster:
         self._check_precondition(live, resource)
         return self._replace(ref, {**copy.deepcopy(live), "status": copy.deepcopy(dict(status))})
 
-    async def delete(self, ref: Ref, uid: str) -> None:
-        """Delete the object of that UID and what it owns; gone already is fine."""
+    async def delete(self, ref: Ref, uid: str, version: str | None = None) -> None:
+        """Delete the object of that UID, with a version only as it was then, and what it owns; gone already is fine."""
         await self._turn(ref.kind)
         live = self._objects.get(ref)
-        if live is not None and live["metadata"]["uid"] == uid:
+        if live is None or live["metadata"]["uid"] != uid:
+            return
+        if version is None or live["metadata"]["resourceVersion"] == version:
             self._delete(ref)
 
     async def record(self, resource: Manifest, event: Event) -> None:

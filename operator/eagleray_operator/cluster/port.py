@@ -112,8 +112,11 @@ class Cluster(Protocol):
     async def write_status(self, resource: Manifest, status: Mapping[str, Any]) -> Manifest:
         """Make `status` the whole status, provided that the object is still at the resourceVersion of `resource`."""
 
-    async def delete(self, ref: Ref, uid: str) -> None:
-        """Delete the object of that UID and, by the garbage collector, what it owns; gone already is fine."""
+    async def delete(self, ref: Ref, uid: str, version: str | None = None) -> None:
+        """Delete the object of that UID and, by the garbage collector, what it owns; gone already is fine.
+
+        With a version also only as it was then: its change, of which the watch tells, is the reason to judge it anew.
+        """
 
     async def record(self, resource: Manifest, event: Event) -> None:
         """Write an event about the resource."""

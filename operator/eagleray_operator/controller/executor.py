@@ -80,7 +80,7 @@ class Executor:
         # First what has become of a thing, then its deletion: after a crash in between nobody could tell.
         await self.write_status(resource, plan)
         for deletion in plan.delete:
-            await self._cluster.delete(deletion.ref, deletion.uid)
+            await self._cluster.delete(deletion.ref, deletion.uid, deletion.version)
 
     async def write_status(self, resource: Manifest, plan: Plan) -> None:
         """Write the plan's status, if it is another, and then its events."""

@@ -46,10 +46,14 @@ class Patch:
 
 @dataclass(frozen=True)
 class Deletion:
-    """An object to delete, if it still has that UID."""
+    """An object to delete, if it still has that UID and, where one is set, that resourceVersion.
+
+    A version is set where the object's own status decides: what was seen may be old by minutes when the watch is down.
+    """
 
     ref: Ref
     uid: str
+    version: str | None = None
 
 
 @dataclass(frozen=True)

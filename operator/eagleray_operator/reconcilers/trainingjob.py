@@ -159,12 +159,16 @@ def _children(
     apply.append(wanted)
     # The attempt is in the status once all that it needs has been made.
     is_new = live is None or attempt.number not in [known.number for known in job.status.attempts]
-    lacks = causes.lacks_secret(_pods(attempt, observed), names.ray_token_secret(job.metadata.uid, attempt.number))
+    needs_token = is_new or _lacks_token(job, attempt, observed)
     return Plan(
-        ensure=(secret.of_attempt(job.metadata, attempt.number, key),) if is_new or lacks else (),
+        ensure=(secret.of_attempt(job.metadata, attempt.number, key),) if needs_token else (),
         apply=tuple(apply),
         patch=autoscaling.bounds_of_cluster(_ray_cluster(job, attempt, observed), wanted["spec"]["rayClusterSpec"]),
     )
+
+
+def _lacks_token(job: TrainingJob, attempt: Attempt, observed: Observed) -> bool:
+    return causes.lacks_secret(_pods(attempt, observed), names.ray_token_secret(job.metadata.uid, attempt.number))
 
 
 def _ray_job(job: TrainingJob, attempt: Attempt) -> Ref:
@@ -189,6 +193,9 @@ def _examine(job: TrainingJob, attempt: Attempt, observed: Observed, now: dateti
     finding = examine(ray_job, cluster, _pods(attempt, observed), latched, now)
     if finding.state is AttemptState.FAILED and attempt.reason is not None:
         return Finding(finding.state, Cause(attempt.reason, attempt.message))
+    if finding.state is AttemptState.STARTING and _lacks_token(job, attempt, observed):
+        # The same plan makes it again: nothing that a user has to hear of, nor what a head that goes later goes for.
+        return replace(finding, cause=None)
     if finding.state is AttemptState.STARTING and finding.cause is None:
         claims = observed.of_kind("PersistentVolumeClaim")
         return replace(finding, cause=causes.of_claims(claims, _pods(attempt, observed), now))
@@ -229,6 +236,10 @@ def _deletion(child: Manifest) -> Deletion:
     return Deletion(Ref.of(child), child["metadata"]["uid"])
 
 
+def _as_seen(child: Manifest) -> Deletion:
+    return Deletion(Ref.of(child), child["metadata"]["uid"], child["metadata"]["resourceVersion"])
+
+
 def _succeed(job: TrainingJob, status: TrainingJobStatus, now: datetime) -> Plan:
     attempt = status.attempts[-1].model_copy(update={"reason": Reason.COMPLETED, "message": "", "end_time": now})
     status = reports.with_attempt(status, attempt).model_copy(update={"completion_time": now})
@@ -249,8 +260,7 @@ def _fail(job: TrainingJob, status: TrainingJobStatus, observed: Observed, cause
         status = reports.with_attempt(status, ended)
     status = status.model_copy(update={"completion_time": now})
     state = State(("False", cause.reason, cause.message), ("False", cause.reason, cause.message))
-    delete = tuple(_deletion(child) for child in _left_over(status, observed))
-    return _conclude(job, status, state, Plan(delete=delete), now)
+    return _conclude(job, status, state, Plan(delete=tuple(map(_as_seen, _left_over(status, observed)))), now)
 
 
 def _left_over(status: TrainingJobStatus, observed: Observed) -> list[Manifest]:
@@ -277,7 +287,8 @@ def _after_the_end(job: TrainingJob, observed: Observed, now: datetime) -> Plan:
         grace = LEFT_OVER_SECONDS if job.status.model is not None else 0
         limit = end + timedelta(seconds=grace)
         if now >= limit:
-            delete += tuple(deletion for child in left_over if (deletion := _deletion(child)) not in delete)
+            known = {deletion.ref for deletion in delete}
+            delete += tuple(_as_seen(child) for child in left_over if Ref.of(child) not in known)
         else:
             waits.append(limit - now)
     ttl = job.spec.run_policy.ttl_seconds_after_finished

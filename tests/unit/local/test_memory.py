@@ -209,6 +209,15 @@ async def test_an_object_of_the_same_name_but_another_uid_is_not_deleted(cluster
     assert await cluster.get(JOB) is not None
 
 
+async def test_an_object_that_has_changed_since_it_was_seen_is_not_deleted_as_it_was(cluster: MemoryCluster) -> None:
+    seen = (await cluster.apply(ray_job(a=1)))["metadata"]
+    changed = (await cluster.apply(ray_job(a=2)))["metadata"]
+    await cluster.delete(JOB, seen["uid"], seen["resourceVersion"])
+    assert await cluster.get(JOB) is not None
+    await cluster.delete(JOB, changed["uid"], changed["resourceVersion"])
+    assert await cluster.get(JOB) is None
+
+
 async def test_an_object_with_a_finalizer_goes_when_it_is_taken_off(cluster: MemoryCluster) -> None:
     manifest = ray_job()
     manifest["metadata"]["finalizers"] = ["ray.io/rayjob-finalizer"]

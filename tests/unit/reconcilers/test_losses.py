@@ -230,6 +230,14 @@ def test_a_deleted_token_is_made_again_for_the_pods_that_wait_for_it() -> None:
     assert served.plan(served.cluster(), lacking, probes={served.name: ANSWER}).ensure == served.first.ensure
 
 
+def test_a_token_that_was_late_is_not_told_as_what_a_head_was_lost_for() -> None:
+    job_starts = Training(jobDeploymentStatus="Initializing", jobStatus="")
+    labels = names.labels("TrainingJob", "iris", attempt="1")
+    starting = job_starts.plan(without_the_token(labels, names.ray_token_secret("uid-of-job-iris", 1)))
+    assert starting.ensure == job_starts.first.ensure
+    assert told(starting, "Progressing") == ("True", "Starting")
+
+
 def test_without_kuberays_definitions_a_running_job_is_held_and_its_result_is_not_lost() -> None:
     running = Training()
     gone = running.plan(missing_kinds=("RayJob", "RayCluster"))

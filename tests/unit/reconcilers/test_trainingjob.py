@@ -116,6 +116,17 @@ def test_a_finished_job_stays_as_it_is_whatever_happens_to_its_children():
     assert plan == Plan()
 
 
+def test_a_ray_job_that_does_not_end_is_deleted_a_minute_after_the_result_but_only_as_it_was_seen():
+    first = plan_of()
+    children = running(first, jobDeploymentStatus="Running")
+    done = plan_of(job(status=dict(first.status)), observed(*children, reports=(result(),)))
+    assert done.delete == ()
+    (left,) = plan_of(job(status=dict(done.status)), observed(*children), now=later(61)).delete
+    assert (left.ref.kind, left.version) == ("RayJob", "1")
+    ended = running(first, jobDeploymentStatus="Complete", jobStatus="SUCCEEDED")
+    assert plan_of(job(status=dict(done.status)), observed(*ended), now=later(61)).delete == ()
+
+
 def test_a_report_of_an_older_attempt_is_left_out():
     first = plan_of()
     status = dict(first.status)
