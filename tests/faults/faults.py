@@ -337,12 +337,15 @@ class HalfOpen(Chance):
 
 
 class AnyWatch(Fault):
-    """The watches of each kind meet one of the faults above, the kinds in turn."""
+    """The watches of each kind meet one of the faults above; of the five kinds that change most each meets another one."""
+
+    BUSY = ("trainingjobs", "modeldeployments", "rayjobs", "rayservices", "pods")
 
     def __init__(self, seed: int) -> None:
         self._faults = [kind(seed) for kind in (LateEvents, TimeTravel, Unobserved, BrokenWatches, HalfOpen)]
+        random.Random(seed).shuffle(self._faults)  # noqa: S311
         self._turns = itertools.cycle(self._faults)
-        self._of: dict[str, Chance] = {}
+        self._of: dict[str, Chance] = dict(zip(self.BUSY, self._faults, strict=True))
 
     @property
     def hits(self) -> int:
