@@ -112,8 +112,13 @@ class TrainingJobSpec(Block):
             "engine NumPy trains on one worker without GPU: drop workers.gpus and workers.max, or use Torch",
         ),
         Rule(
-            "!has(self.data.sample) || self.model.family != 'LogisticRegression'",
+            "!has(self.data.sample) || !(self.model.family in ['LogisticRegression', 'Perceptron'])",
             "sample LinearRegression has no classes: use LinearRegression or MultilayerPerceptron",
+        ),
+        Rule(
+            "self.training.loss.type == 'Auto' || "
+            "(self.training.loss.type == 'Perceptron') == (self.model.family == 'Perceptron')",
+            "loss Perceptron and family Perceptron go together: drop training.loss.type",
         ),
     )
 

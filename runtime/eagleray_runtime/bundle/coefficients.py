@@ -7,15 +7,13 @@ from eagleray_runtime.bundle.manifest import Coefficients
 from eagleray_runtime.data.preparation import Preparation
 
 
-def original_units(
-    preparation: Preparation, weight: AnyArray, bias: AnyArray, target: str, classes: list[str]
-) -> list[Coefficients]:
+def original_units(preparation: Preparation, weight: AnyArray, bias: AnyArray, outputs: list[str]) -> list[Coefficients]:
     """Undo the scaling: with x' = (x - m)/s and y' = (y - n)/t, the weight is t w/s and the intercept n + t (b - sum w m/s).
 
     Args:
         preparation: the fitted preparation.
         weight: float [outputs, prepared columns]. bias: float [outputs].
-        target: name of the one output of regression. classes: names of the outputs (logits) of classification.
+        outputs: their names: the target of regression, or the classes whose logits or scores they are.
     """
     numeric = preparation.numeric
     indicators = len(preparation.outputs) - len(numeric)
@@ -30,5 +28,5 @@ def original_units(
             intercept=float(intercept),
             weights=dict(zip(preparation.outputs, (float(value) for value in row), strict=True)),
         )
-        for output, intercept, row in zip(classes or [target], intercepts, weights, strict=True)
+        for output, intercept, row in zip(outputs, intercepts, weights, strict=True)
     ]

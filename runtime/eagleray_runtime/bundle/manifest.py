@@ -8,6 +8,7 @@ from eagleray_runtime.contract.blocks import Block, Family
 from eagleray_runtime.contract.reports import Choice, DataReport, HistoryPoint, Metric
 from eagleray_runtime.data.preparation import Preparation
 from eagleray_runtime.models.architecture import Architecture
+from eagleray_runtime.models.heads import Head
 
 MANIFEST = "bundle.json"
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -86,8 +87,8 @@ class Manifest(Block):
     example: dict[str, Any]
 
 
-def signature(preparation: Preparation, task: str, classes: list[str]) -> Signature:
-    """The signature of a model of this task on data prepared so."""
+def signature(preparation: Preparation, head: Head, classes: list[str]) -> Signature:
+    """The signature of a model with this head on data prepared so."""
     if preparation.categorical:
         inputs = [
             Tensor(name=column.name, datatype="FP64" if column.kind == "Numeric" else "BYTES", shape=[-1])
@@ -95,13 +96,13 @@ def signature(preparation: Preparation, task: str, classes: list[str]) -> Signat
         ]
     else:
         inputs = [Tensor(name="features", datatype="FP64", shape=[-1, len(preparation.columns)])]
-    if task == "Regression":
+    if head == "Identity":
         return Signature(inputs=inputs, outputs=[Tensor(name="prediction", datatype="FP64", shape=[-1])])
     return Signature(
         inputs=inputs,
         outputs=[
             Tensor(name="label", datatype="BYTES", shape=[-1]),
-            Tensor(name="probabilities", datatype="FP64", shape=[-1, len(classes)]),
+            Tensor(name="scores" if head == "Argmax" else "probabilities", datatype="FP64", shape=[-1, len(classes)]),
         ],
     )
 

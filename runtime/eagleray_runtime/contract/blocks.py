@@ -46,6 +46,18 @@ def not_both(first: str, second: str) -> Rule:
     return Rule(f"!(has(self.{first}) && has(self.{second}))", f"{first} and {second} exclude each other: drop one")
 
 
+def only_with(discriminator: str, values: tuple[str, ...], *fields: str) -> list[Rule]:
+    """Rules that each of the fields is set only where the discriminator has one of the values."""
+    listed = ", ".join(f"'{value}'" for value in values)
+    return [
+        Rule(
+            f"!has(self.{field}) || self.{discriminator} in [{listed}]",
+            f"{field} goes with {discriminator} {' or '.join(values)}",
+        )
+        for field in fields
+    ]
+
+
 Seed = Annotated[int, Field(ge=0, le=INT32_MAX)]
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 
@@ -232,6 +244,7 @@ class Family(StrEnum):
 
     LINEAR_REGRESSION = "LinearRegression"
     LOGISTIC_REGRESSION = "LogisticRegression"
+    PERCEPTRON = "Perceptron"
     MULTILAYER_PERCEPTRON = "MultilayerPerceptron"
 
 
@@ -241,6 +254,9 @@ class Activation(StrEnum):
     RELU = "ReLU"
     TANH = "Tanh"
     SIGMOID = "Sigmoid"
+    GELU = "GELU"
+    SILU = "SiLU"
+    LEAKY_RELU = "LeakyReLU"
 
 
 class MultilayerPerceptron(Block):
@@ -252,7 +268,51 @@ class MultilayerPerceptron(Block):
         max_length=32,
         description="Number of units of each hidden layer, first to last. Default [64].",
     )
-    activation: Activation = Field(Activation.RELU, description="Non-linearity after each hidden layer. Default ReLU.")
+    activation: Activation = Field(
+        Activation.RELU,
+        description="Non-linearity after each hidden layer; GELU by its tanh approximation, LeakyReLU of slope 0.01. "
+        "Default ReLU.",
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        le=0.95,
+        description="Share of a hidden layer's units that a training step leaves out, drawn anew each step. Default 0.",
+    )
+
+
+class InitializationMethod(StrEnum):
+    """How weights are drawn; Auto decides by the activation."""
+
+    AUTO = "Auto"
+    ZEROS = "Zeros"
+    NORMAL = "Normal"
+    UNIFORM = "Uniform"
+    XAVIER_NORMAL = "XavierNormal"
+    XAVIER_UNIFORM = "XavierUniform"
+    HE_NORMAL = "HeNormal"
+    HE_UNIFORM = "HeUniform"
+    ORTHOGONAL = "Orthogonal"
+
+
+class Initialization(Block):
+    """First values of the weights; biases start at zero."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("!has(self.scale) || !(self.method in ['Auto', 'Zeros'])", "scale goes with a method that draws"),
+    )
+
+    method: InitializationMethod = Field(
+        InitializationMethod.AUTO,
+        description="How weights are drawn. Auto: Zeros without hidden layers, He for ReLU and its kin, else Xavier. "
+        "The last of several layers is drawn by Xavier where the method is He, for no ReLU follows it.",
+    )
+    scale: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="Normal: standard deviation, unset 0.01. Uniform: bound, unset 0.05. Others: factor, unset 1.",
+    )
 
 
 class Model(Block):
@@ -265,7 +325,10 @@ class Model(Block):
         ),
     )
 
-    family: Family = Field(description="Model family.")
+    family: Family = Field(description="Model family. Perceptron is the classic learning rule: labels without probabilities.")
+    initialization: Initialization = Field(
+        default_factory=Initialization, description="First values of the weights; biases start at zero."
+    )
     multilayer_perceptron: MultilayerPerceptron | None = Field(
         None,
         description="Shape of the model of family MultilayerPerceptron. Unset means one hidden layer of 64 ReLU units.",
@@ -281,20 +344,52 @@ class Engine(StrEnum):
 
 
 class LossType(StrEnum):
-    """What training makes small; Auto decides by the task."""
+    """What training makes small; Auto decides by family and task."""
 
     AUTO = "Auto"
     MEAN_SQUARED_ERROR = "MeanSquaredError"
+    MEAN_ABSOLUTE_ERROR = "MeanAbsoluteError"
+    HUBER = "Huber"
     CROSS_ENTROPY = "CrossEntropy"
+    BINARY_CROSS_ENTROPY = "BinaryCrossEntropy"
+    NEGATIVE_LOG_LIKELIHOOD = "NegativeLogLikelihood"
+    PERCEPTRON = "Perceptron"
+
+
+class ClassWeights(StrEnum):
+    """What a row of each class counts."""
+
+    NONE = "None"
+    BALANCED = "Balanced"
 
 
 class Loss(Block):
     """What training makes small."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *only_with("type", ("Huber",), "delta"),
+        *only_with("type", ("CrossEntropy",), "labelSmoothing"),
+    )
+
     type: LossType = Field(
         LossType.AUTO,
-        description="MeanSquaredError is 1/(2m) times the sum of squared errors; CrossEntropy the mean of -ln p(label). "
+        description="MeanSquaredError is 1/(2m) times the sum of squared errors; MeanAbsoluteError the mean of |e|; Huber half "
+        "the square of small errors and delta (|e| - delta/2) of larger ones; CrossEntropy and NegativeLogLikelihood the mean of "
+        "-ln p(label); BinaryCrossEntropy the same of two classes by one output; Perceptron goes with the family of that name. "
         "Auto: CrossEntropy for classification, else MeanSquaredError.",
+    )
+    delta: float | None = Field(
+        None,
+        gt=0,
+        description="Huber: the error, in the target's own unit, from which the loss grows linearly. "
+        "Unset means one unit of the scaled target.",
+    )
+    label_smoothing: float | None = Field(
+        None, ge=0, le=0.9, description="CrossEntropy: share of a label that is spread over all classes. Unset means 0."
+    )
+    class_weights: ClassWeights = Field(
+        ClassWeights.NONE,
+        description="Balanced: a row counts rows / (classes * rows of its class): rare classes count as much. Default None.",
     )
 
 
@@ -305,16 +400,124 @@ class OptimizerType(StrEnum):
     GRADIENT_DESCENT = "GradientDescent"
     SGD = "SGD"
     ADAM = "Adam"
+    ADAM_W = "AdamW"
+    RMS_PROP = "RMSprop"
+    ADAGRAD = "Adagrad"
 
 
 class Optimizer(Block):
-    """Rule of the parameter updates."""
+    """Rule of the parameter updates; what is unset is as in torch."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *only_with("type", ("SGD", "RMSprop"), "momentum"),
+        *only_with("type", ("SGD",), "nesterov"),
+        *only_with("type", ("Adam", "AdamW"), "beta1", "beta2"),
+        *only_with("type", ("Adam", "AdamW", "RMSprop", "Adagrad"), "epsilon"),
+        Rule(
+            "!has(self.nesterov) || !self.nesterov || (has(self.momentum) && self.momentum > 0.0)",
+            "nesterov needs a momentum above 0",
+        ),
+    )
 
     type: OptimizerType = Field(
         OptimizerType.AUTO,
-        description="GradientDescent (all rows a step), SGD (mini-batches) or Adam. Auto: Adam.",
+        description="GradientDescent (all rows a step), or by mini-batches SGD, Adam, AdamW, RMSprop or Adagrad. "
+        "Auto: Adam; SGD for family Perceptron.",
     )
-    learning_rate: float | None = Field(None, gt=0, le=100, description="Size of a step. Unset means 0.001 for Adam, else 0.01.")
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="Size of a step. Unset means 0.001 for Adam and AdamW, 1 for family Perceptron, else 0.01.",
+    )
+    momentum: float | None = Field(
+        None, ge=0, le=0.9999, description="SGD, RMSprop: share of the last step that the next one keeps. Unset means 0."
+    )
+    nesterov: bool | None = Field(None, description="SGD: look ahead along the momentum (Nesterov). Unset means false.")
+    beta1: float | None = Field(
+        None, ge=0, le=0.9999, description="Adam, AdamW: decay of the mean of gradients. Unset means 0.9."
+    )
+    beta2: float | None = Field(
+        None, ge=0, le=0.99999, description="Adam, AdamW: decay of the mean of squared gradients. Unset means 0.999."
+    )
+    epsilon: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Added to the denominator of a step. Unset means 1e-8, for Adagrad 1e-10.",
+    )
+    weight_decay: float | None = Field(
+        None,
+        ge=0,
+        le=10,
+        description="Pull of all parameters to zero: added to the gradient as weightDecay * parameter, by AdamW taken off "
+        "the parameter itself. Unset means 0, for AdamW 0.01.",
+    )
+
+
+class ScheduleType(StrEnum):
+    """How the learning rate changes over the training."""
+
+    CONSTANT = "Constant"
+    STEP = "Step"
+    EXPONENTIAL = "Exponential"
+    LINEAR = "Linear"
+    COSINE = "Cosine"
+    ONE_CYCLE = "OneCycle"
+    REDUCE_ON_PLATEAU = "ReduceOnPlateau"
+
+
+class Schedule(Block):
+    """How the learning rate changes over the training."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *only_with("type", ("Step", "ReduceOnPlateau"), "everyEpochs"),
+        *only_with("type", ("Step", "Exponential", "ReduceOnPlateau"), "factor"),
+        Rule("self.type != 'OneCycle' || self.warmupPercent == 0", "OneCycle warms up by itself: drop warmupPercent"),
+    )
+
+    type: ScheduleType = Field(
+        ScheduleType.CONSTANT,
+        description="Step: times factor every everyEpochs. Exponential: times factor every epoch. Linear and Cosine: to zero at "
+        "the end. OneCycle: from 1/25 up to learningRate in the first 30 percent of the steps, then down to nearly zero. "
+        "ReduceOnPlateau: times factor when the validation loss has not improved for everyEpochs. Default Constant.",
+    )
+    warmup_percent: int = Field(
+        0,
+        ge=0,
+        le=50,
+        description="Share of all steps over which the rate rises from zero at first, in percent. Default 0.",
+    )
+    factor: float | None = Field(
+        None, gt=0, lt=1, description="What the rate is multiplied by. Unset means 0.1, for Exponential 0.95."
+    )
+    every_epochs: int | None = Field(None, ge=1, le=INT32_MAX, description="Epochs between two changes. Unset means 10.")
+
+
+class Gradients(Block):
+    """What happens to gradients before a step."""
+
+    clip_norm: float | None = Field(
+        None, gt=0, description="Longest gradient (Euclidean norm over all parameters); longer ones are shortened to it."
+    )
+    clip_value: float | None = Field(None, gt=0, description="Largest entry of a gradient; larger ones are cut, before clipNorm.")
+    accumulation_steps: int = Field(
+        1,
+        ge=1,
+        le=4096,
+        description="Parts in which the rows of a step are computed, one by one: less memory for the same step. Default 1.",
+    )
+
+
+class EarlyStopping(Block):
+    """The end of training when it does not help any more; the model is then that of the best epoch."""
+
+    metric: Annotated[str, Field(min_length=1, max_length=63)] = Field(
+        "Loss",
+        description="What must improve on the validation part: Loss or a metric of the task (Accuracy, R2). Default Loss.",
+    )
+    patience_epochs: int = Field(5, ge=1, le=INT32_MAX, description="Epochs without improvement after which it ends. Default 5.")
+    min_delta: float = Field(0.0, ge=0, le=100, description="By how much the metric must improve to count. Default 0.")
 
 
 class Training(Block):
@@ -341,3 +544,10 @@ class Training(Block):
     seed: Seed = Field(0, description="Seed of initialisation and row order. Default 0.")
     loss: Loss = Field(default_factory=Loss, description="What training makes small.")
     optimizer: Optimizer = Field(default_factory=Optimizer, description="Rule of the parameter updates.")
+    schedule: Schedule = Field(default_factory=Schedule, description="How the learning rate changes over the training.")
+    gradients: Gradients = Field(default_factory=Gradients, description="What happens to gradients before a step.")
+    early_stopping: EarlyStopping | None = Field(
+        None,
+        description="End the training when it does not help any more; the model is then that of the best epoch. "
+        "Unset means that all epochs are trained.",
+    )

@@ -4,26 +4,21 @@ import difflib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from eagleray_runtime.arrays import AnyArray, Floats, Texts
-from eagleray_runtime.contract.blocks import Duplicates, Family, LossType, Scaling, SplitMethod
+from eagleray_runtime.contract.blocks import Duplicates, LossType, Scaling, SplitMethod
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, DataReport
-from eagleray_runtime.data import sample
+from eagleray_runtime.data import sample, task
 from eagleray_runtime.data.preparation import Affine, Preparation, Transform, fit, rows_to_drop, standardised
 from eagleray_runtime.data.reading import Source, listed, read_files
 from eagleray_runtime.data.splitting import Parts, split_rows
 from eagleray_runtime.data.table import Column, Kind, Table
-from eagleray_runtime.errors import DataInvalid, ModelInvalid
+from eagleray_runtime.data.task import Task
+from eagleray_runtime.errors import DataInvalid
 from eagleray_runtime.storage import Store
-
-Task = Literal["Regression", "Classification"]
-
-FEW_VALUES = 20
-"""A whole-number target with at most so many different values is taken for classes by a multi-layer perceptron."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +39,7 @@ class Dataset:
     """Everything that training, evaluation and the bundle need to know of the data."""
 
     task: Task
+    loss: LossType
     training: Part
     validation: Part
     test: Part
@@ -58,11 +54,6 @@ class Dataset:
     def inputs(self) -> int:
         """Number of prepared columns."""
         return int(self.training.x.shape[1])
-
-    @property
-    def outputs(self) -> int:
-        """Number of the model's outputs: one, or one for each class."""
-        return len(self.classes) or 1
 
 
 def load(config: TrainingConfig) -> Dataset:
@@ -94,8 +85,9 @@ def load(config: TrainingConfig) -> Dataset:
     features, target = features.take(rows), target.take(rows)
     notes += [f"{name}: {count} missing values filled" for name in features if (count := int(features[name].missing.sum()))]
 
-    task = _task(config, target_name, target, chosen)
-    labels = _labels(target) if task == "Classification" else None
+    decided = task.decide(config, target_name, target)
+    chosen += decided.chosen
+    labels = _labels(target) if decided.task == "Classification" else None
     parts = _parts(config, features.rows, labels, chosen)
     training = features.take(parts.training)
     preparation = fit(training, config.data.preparation)
@@ -113,7 +105,8 @@ def load(config: TrainingConfig) -> Dataset:
         return Part(transform.table(features.take(numbers)), y[numbers])
 
     return Dataset(
-        task=task,
+        task=decided.task,
+        loss=decided.loss,
         training=part(parts.training),
         validation=part(parts.validation),
         test=part(parts.test),
@@ -222,45 +215,6 @@ def _without_duplicates(features: Table, target: Column, action: Duplicates) -> 
 def _comparable(column: Column) -> list[object]:
     """Values of which two missing ones are equal, which NaN is not."""
     return [None if value != value else value for value in column.values.tolist()]
-
-
-def _task(config: TrainingConfig, name: str, target: Column, chosen: list[Choice]) -> Task:
-    family, loss = config.model.family, config.training.loss.type
-    if target.kind in (Kind.TEXT, Kind.BOOLEAN):
-        kind, looks = "text" if target.kind is Kind.TEXT else "true/false", "Classification"
-    else:
-        distinct = len(np.unique(target.values))
-        whole = bool((target.values == np.floor(target.values)).all())
-        few = whole and distinct <= FEW_VALUES
-        kind = f"{'whole' if whole else 'real'} numbers with {distinct} different values"
-        looks = "Classification" if few else "Regression"
-    task: Task
-    match family:
-        case Family.LINEAR_REGRESSION:
-            task, reason = "Regression", "the family is LinearRegression"
-        case Family.LOGISTIC_REGRESSION:
-            task, reason = "Classification", "the family is LogisticRegression"
-        case Family.MULTILAYER_PERCEPTRON if loss is LossType.MEAN_SQUARED_ERROR:
-            task, reason = "Regression", "the loss is MeanSquaredError"
-        case Family.MULTILAYER_PERCEPTRON if loss is LossType.CROSS_ENTROPY:
-            task, reason = "Classification", "the loss is CrossEntropy"
-        case Family.MULTILAYER_PERCEPTRON:
-            task = "Classification" if looks == "Classification" else "Regression"
-            reason = f"target {name} holds {kind}"
-    if task == "Regression" and target.kind is not Kind.REAL and target.kind is not Kind.INTEGER:
-        raise DataInvalid(f"target column {name} holds {kind}, which cannot be predicted as a number: use LogisticRegression")
-    if task == "Classification" and looks == "Regression":
-        raise DataInvalid(
-            f"target column {name} holds {kind}, too many for classes: use LinearRegression, "
-            f"or a target of at most {FEW_VALUES} whole numbers or of text"
-        )
-    fitting = LossType.MEAN_SQUARED_ERROR if task == "Regression" else LossType.CROSS_ENTROPY
-    if loss not in (LossType.AUTO, fitting):
-        raise ModelInvalid(f"training.loss.type {loss} does not go with {family} ({task}): use {fitting} or Auto")
-    chosen.append(Choice(field="model.task", value=task, reason=reason))
-    if loss is LossType.AUTO:
-        chosen.append(Choice(field="training.loss.type", value=fitting, reason=f"the task is {task}"))
-    return task
 
 
 def _parts(config: TrainingConfig, rows: int, labels: Texts | None, chosen: list[Choice]) -> Parts:

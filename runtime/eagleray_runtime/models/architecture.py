@@ -1,24 +1,25 @@
 """What a model is: dense layers, the activation between them and the head after them."""
 
 from itertools import pairwise
-from typing import Literal
 
 from pydantic import Field
 
 from eagleray_runtime.contract import blocks
-from eagleray_runtime.contract.blocks import Activation, Block, Family
-
-Head = Literal["Identity", "Softmax"]
-"""Identity gives numbers (regression), Softmax the probabilities of classes."""
+from eagleray_runtime.contract.blocks import Activation, Block, Family, LossType
+from eagleray_runtime.models.heads import Head
 
 
 class Architecture(Block):
-    """A stack of dense layers; without hidden layers it is linear (or, with Softmax, logistic) regression."""
+    """A stack of dense layers; without hidden layers it is linear (or, with Softmax, logistic) regression.
+
+    `dropout` is the share of a hidden layer's units that a training step leaves out.
+    """
 
     inputs: int = Field(ge=1)
     hidden: list[int] = Field(default_factory=list)
     outputs: int = Field(ge=1)
     activation: Activation = Activation.RELU
+    dropout: float = 0.0
     head: Head
 
     @property
@@ -42,9 +43,24 @@ class Architecture(Block):
         return sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
 
 
-def build(model: blocks.Model, inputs: int, outputs: int, head: Head) -> Architecture:
-    """The architecture of a family for prepared data of this width."""
+def build(model: blocks.Model, inputs: int, classes: int, loss: LossType) -> Architecture:
+    """The architecture of a family for so many prepared columns and classes (0 for regression), trained on a loss."""
+    head: Head = "Identity"
+    outputs = classes or 1
+    if loss is LossType.PERCEPTRON:
+        head = "Argmax"
+    elif loss is LossType.BINARY_CROSS_ENTROPY:
+        head, outputs = "Sigmoid", 1
+    elif classes:
+        head = "Softmax"
     if model.family is not Family.MULTILAYER_PERCEPTRON:
         return Architecture(inputs=inputs, outputs=outputs, head=head)
     shape = model.multilayer_perceptron or blocks.MultilayerPerceptron()
-    return Architecture(inputs=inputs, hidden=list(shape.hidden_layers), outputs=outputs, activation=shape.activation, head=head)
+    return Architecture(
+        inputs=inputs,
+        hidden=list(shape.hidden_layers),
+        outputs=outputs,
+        activation=shape.activation,
+        dropout=shape.dropout,
+        head=head,
+    )

@@ -1,42 +1,80 @@
 """Seeded first parameters, drawn by NumPy for both engines, so that they start alike."""
 
+from typing import cast
+
 import numpy as np
 
 from eagleray_runtime.arrays import Floats
-from eagleray_runtime.contract.blocks import Activation
+from eagleray_runtime.contract.blocks import Activation, Initialization, InitializationMethod
 from eagleray_runtime.models.architecture import Architecture
 
 STREAM = 0
 """First word after the seed that keeps these random numbers apart from those of the row order."""
 
+UNSET_SCALE = {InitializationMethod.NORMAL: 0.01, InitializationMethod.UNIFORM: 0.05}
 
-def method(architecture: Architecture) -> tuple[str, str]:
-    """Name of the method for an architecture, and why it is the one."""
+
+def decide(architecture: Architecture) -> tuple[InitializationMethod, str]:
+    """The method for an architecture where the spec says Auto, and why it is the one."""
     if not architecture.hidden:
-        return "Zeros", "the loss of a model without hidden layers is convex: any start leads to the same end"
-    if architecture.activation is Activation.RELU:
-        return "HeNormal", "keeps the variance through ReLU layers"
-    return "XavierUniform", f"keeps the variance through {architecture.activation} layers"
+        reason = "the loss of a model without hidden layers is convex: any start leads to the same end"
+        return InitializationMethod.ZEROS, reason
+    if architecture.activation in (Activation.TANH, Activation.SIGMOID):
+        return InitializationMethod.XAVIER_UNIFORM, f"keeps the variance through {architecture.activation} layers"
+    return InitializationMethod.HE_NORMAL, f"keeps the variance through {architecture.activation} layers"
 
 
-def initial_parameters(architecture: Architecture, seed: int) -> dict[str, Floats]:
-    """Parameters by name, float64; biases are zero.
+def initial_parameters(architecture: Architecture, initialization: Initialization, seed: int) -> dict[str, Floats]:
+    """Parameters by name, float64; biases are zero. The method must be decided (not Auto).
 
-    He et al. 2015: normal with variance 2/inputs. Glorot and Bengio 2010: uniform within sqrt(6/(inputs + outputs)), which
-    is also used for the last layer, after which no ReLU halves the variance.
+    The last of several layers is drawn by Xavier where the others are by He, for no ReLU follows that would halve the variance.
     """
     random = np.random.default_rng([seed, STREAM])
-    chosen, _ = method(architecture)
+    last = f"layers.{architecture.depth - 1}.weight"
     parameters: dict[str, Floats] = {}
     for name, shape in architecture.shapes.items():
-        if chosen == "Zeros" or name.endswith("bias"):
+        method = initialization.method
+        if name.endswith("bias"):
             parameters[name] = np.zeros(shape)
             continue
-        outputs, inputs = shape
-        last = name == f"layers.{architecture.depth - 1}.weight"
-        if chosen == "HeNormal" and not last:
-            parameters[name] = random.normal(0.0, np.sqrt(2 / inputs), shape)
-        else:
-            bound = np.sqrt(6 / (inputs + outputs))
-            parameters[name] = random.uniform(-bound, bound, shape)
+        if name == last and architecture.hidden:
+            method = AFTER_NO_RELU.get(method, method)
+        scale = UNSET_SCALE.get(method, 1.0) if initialization.scale is None else initialization.scale
+        parameters[name] = scale * _drawn(method, cast(tuple[int, int], shape), random)
     return parameters
+
+
+AFTER_NO_RELU = {
+    InitializationMethod.HE_NORMAL: InitializationMethod.XAVIER_UNIFORM,
+    InitializationMethod.HE_UNIFORM: InitializationMethod.XAVIER_UNIFORM,
+}
+
+
+def _drawn(method: InitializationMethod, shape: tuple[int, int], random: np.random.Generator) -> Floats:
+    """A weight [outputs, inputs] of scale 1.
+
+    Glorot and Bengio 2010: variance 2/(inputs + outputs). He et al. 2015: variance 2/inputs. Uniform ones within the root of
+    three times the variance. Saxe et al. 2014: orthonormal rows or columns, whichever are fewer.
+    """
+    outputs, inputs = shape
+    xavier, he = 2 / (inputs + outputs), 2 / inputs
+    match method:
+        case InitializationMethod.NORMAL:
+            return random.normal(size=shape)
+        case InitializationMethod.UNIFORM:
+            return random.uniform(-1.0, 1.0, shape)
+        case InitializationMethod.XAVIER_NORMAL:
+            return random.normal(0.0, np.sqrt(xavier), shape)
+        case InitializationMethod.XAVIER_UNIFORM:
+            return random.uniform(-np.sqrt(3 * xavier), np.sqrt(3 * xavier), shape)
+        case InitializationMethod.HE_NORMAL:
+            return random.normal(0.0, np.sqrt(he), shape)
+        case InitializationMethod.HE_UNIFORM:
+            return random.uniform(-np.sqrt(3 * he), np.sqrt(3 * he), shape)
+        case InitializationMethod.ORTHOGONAL:
+            # The signs make the draw uniform over all orthogonal matrices (Mezzadri 2007).
+            q, r = np.linalg.qr(random.normal(size=(max(shape), min(shape))))
+            q *= np.sign(np.diag(r))
+            return cast(Floats, q if outputs >= inputs else q.T)
+        case _:
+            return np.zeros(shape)

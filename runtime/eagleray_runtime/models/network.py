@@ -1,4 +1,4 @@
-"""Forward pass, losses and gradients by hand, in NumPy and float64."""
+"""Forward pass and gradients by hand, in NumPy and float64."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -8,6 +8,12 @@ import numpy as np
 from eagleray_runtime.arrays import AnyArray, Floats
 from eagleray_runtime.contract.blocks import Activation
 from eagleray_runtime.models.architecture import Architecture
+from eagleray_runtime.models.losses import Loss
+
+LEAK = 0.01
+"""Slope of LeakyReLU below zero, as in torch."""
+
+GELU_CUBE, GELU_ROOT = 0.044715, np.sqrt(2 / np.pi)
 
 
 class Network:
@@ -42,53 +48,62 @@ class Network:
             self.parameters[name][...] = values
 
     def forward(self, x: Floats) -> Floats:
-        """Outputs before the head, shape [rows, outputs], of `x` with shape [rows, inputs]."""
+        """Outputs before the head, shape [rows, outputs], of `x` with shape [rows, inputs]; no unit is dropped."""
         for weight, bias in zip(self._weights[:-1], self._biases[:-1], strict=True):
             x = activate(self.architecture.activation, x @ weight.T + bias)
         return x @ self._weights[-1].T + self._biases[-1]
 
-    def loss(self, x: Floats, y: AnyArray) -> float:
-        """Mean loss of rows; `y` is float64 [rows] for the head Identity, class numbers int64 [rows] for Softmax."""
-        return self._loss(self.forward(x), y)[0]
-
-    def gradient(self, x: Floats, y: AnyArray, into: "Network") -> float:
-        """Mean loss of rows as in `loss`; its gradient is written over the parameters of `into` (same architecture).
+    def gradient(self, loss: Loss, x: Floats, y: AnyArray, into: "Network", dropout: np.random.Generator | None = None) -> float:
+        """Mean loss of rows (arguments as in `Loss.mean`); its gradient is written over the parameters of `into`.
 
         Backpropagation: with delta the gradient by a layer's output before activation, the weight's gradient is
-        delta^T a, the bias's the sum of delta over rows, and the delta of the layer below (delta W) * f'(a).
+        delta^T a, the bias's the sum of delta over rows, and the delta of the layer below (delta W) * f'(z).
+
+        Units are dropped as `dropout` draws them; the others are scaled up by 1/(1 - share), so that `forward` needs no
+        scaling (Srivastava et al. 2014, section 10).
         """
-        activation = self.architecture.activation
-        layers = [x]
+        activation, share = self.architecture.activation, self.architecture.dropout
+        inputs, slopes = [x], []
         for weight, bias in zip(self._weights[:-1], self._biases[:-1], strict=True):
-            layers.append(activate(activation, layers[-1] @ weight.T + bias))
-        loss, delta = self._loss(layers[-1] @ self._weights[-1].T + self._biases[-1], y)
-        for index in range(len(layers) - 1, -1, -1):
-            np.matmul(delta.T, layers[index], out=into._weights[index])
+            z = inputs[-1] @ weight.T + bias
+            a = activate(activation, z)
+            f = slope(activation, z, a)
+            if share and dropout is not None:
+                kept = (dropout.random(a.shape) >= share) / (1.0 - share)
+                a, f = a * kept, f * kept
+            inputs.append(a)
+            slopes.append(f)
+        mean, delta = loss.mean(inputs[-1] @ self._weights[-1].T + self._biases[-1], y)
+        for index in range(len(inputs) - 1, -1, -1):
+            np.matmul(delta.T, inputs[index], out=into._weights[index])
             np.sum(delta, axis=0, out=into._biases[index])
             if index:
-                delta = (delta @ self._weights[index]) * slope(activation, layers[index])
-        return loss
-
-    def _loss(self, outputs: Floats, y: AnyArray) -> tuple[float, Floats]:
-        """Mean loss, and its gradient by the outputs, shape [rows, outputs]."""
-        if self.architecture.head == "Identity":
-            return squared_error(outputs, y)
-        return cross_entropy(outputs, y)
+                delta = (delta @ self._weights[index]) * slopes[index - 1]
+        return mean
 
 
 def activate(activation: Activation, z: Floats) -> Floats:
-    """ReLU max(0, z), tanh z or sigmoid 1/(1 + e^-z); sigmoid by tanh, which does not overflow."""
+    """Value of an activation; the sigmoid is by tanh, which does not overflow.
+
+    GELU is z/2 (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))) (Hendrycks and Gimpel 2016, section 2), SiLU z sigmoid(z).
+    """
     match activation:
         case Activation.RELU:
             return cast(Floats, np.maximum(z, 0.0))
         case Activation.TANH:
             return cast(Floats, np.tanh(z))
         case Activation.SIGMOID:
-            return 0.5 * (1.0 + np.tanh(0.5 * z))
+            return _sigmoid(z)
+        case Activation.GELU:
+            return 0.5 * z * (1.0 + np.tanh(_gelu_argument(z)))
+        case Activation.SILU:
+            return z * _sigmoid(z)
+        case Activation.LEAKY_RELU:
+            return np.where(z > 0.0, z, LEAK * z)
 
 
-def slope(activation: Activation, a: Floats) -> Floats:
-    """Derivative of an activation, by its own value `a`: (a > 0), 1 - a^2 or a (1 - a)."""
+def slope(activation: Activation, z: Floats, a: Floats) -> Floats:
+    """Derivative of an activation at `z`, where its value is `a`."""
     match activation:
         case Activation.RELU:
             return (a > 0.0).astype(np.float64)
@@ -96,26 +111,20 @@ def slope(activation: Activation, a: Floats) -> Floats:
             return 1.0 - a * a
         case Activation.SIGMOID:
             return a * (1.0 - a)
+        case Activation.GELU:
+            t = np.tanh(_gelu_argument(z))
+            inner = GELU_ROOT * (1.0 + 3.0 * GELU_CUBE * z * z)
+            return cast(Floats, 0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * inner)
+        case Activation.SILU:
+            s = _sigmoid(z)
+            return s + a * (1.0 - s)
+        case Activation.LEAKY_RELU:
+            return np.where(z > 0.0, 1.0, LEAK)
 
 
-def squared_error(outputs: Floats, y: Floats) -> tuple[float, Floats]:
-    """1/(2m) sum (h - y)^2 over m rows, and its gradient (h - y)/m; outputs are [rows, 1], y is [rows]."""
-    error = outputs[:, 0] - y
-    rows = len(y)
-    return float(error @ error) / (2 * rows), (error / rows)[:, np.newaxis]
+def _sigmoid(z: Floats) -> Floats:
+    return 0.5 * (1.0 + np.tanh(0.5 * z))
 
 
-def log_softmax(outputs: Floats) -> Floats:
-    """Logarithms of the class probabilities, shape [rows, classes]; the largest output is taken off first, so none overflows."""
-    shifted = outputs - outputs.max(axis=1, keepdims=True)
-    return cast(Floats, shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
-
-
-def cross_entropy(outputs: Floats, y: AnyArray) -> tuple[float, Floats]:
-    """Mean of -ln p(label) over m rows, and its gradient (p - onehot)/m."""
-    logarithms = log_softmax(outputs)
-    rows = np.arange(len(y))
-    loss = -float(logarithms[rows, y].mean())
-    delta = np.exp(logarithms)
-    delta[rows, y] -= 1.0
-    return loss, delta / len(y)
+def _gelu_argument(z: Floats) -> Floats:
+    return cast(Floats, GELU_ROOT * (z + GELU_CUBE * z * z * z))

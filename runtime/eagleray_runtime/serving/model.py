@@ -9,7 +9,7 @@ from eagleray_runtime.arrays import AnyArray, Floats, Texts
 from eagleray_runtime.bundle.reading import Bundle, read_bundle
 from eagleray_runtime.contract.config import ServingConfig
 from eagleray_runtime.data.preparation import MissingValueError, Transform
-from eagleray_runtime.models.network import log_softmax
+from eagleray_runtime.models.heads import class_numbers, log_probabilities
 from eagleray_runtime.serving.predictor import Predictor, load_predictor
 from eagleray_runtime.serving.tensors import BadTensorError, Tensor
 from eagleray_runtime.storage import Store
@@ -28,6 +28,7 @@ class ServedModel:
         self.work = manifest.architecture.parameters
         self._predict = predictor
         self._transform = Transform(manifest.preparation)
+        self._head = manifest.architecture.head
         self._target = manifest.preparation.target
         self._classes = np.array(manifest.classes, dtype=np.object_)
         self._columns = [column.name for column in manifest.preparation.columns]
@@ -51,7 +52,8 @@ class ServedModel:
         }
 
     def infer(self, inputs: Sequence[Tensor]) -> dict[str, AnyArray]:
-        """Outputs by name: `prediction` float64 [rows], or `label` object [rows] and `probabilities` float64 [rows, classes].
+        """Outputs by name: `prediction` float64 [rows], or `label` object [rows] with `probabilities` float64 [rows, classes],
+        which a perceptron has not: its `scores` take their place.
 
         Raises:
             BadTensorError: the inputs are not those of the model.
@@ -65,7 +67,10 @@ class ServedModel:
             raise BadTensorError(str(error)) from error
         if not len(self._classes):
             return {"prediction": outputs[:, 0] * self._target.scale + self._target.offset}
-        return {"label": self._classes[outputs.argmax(axis=1)], "probabilities": np.exp(log_softmax(outputs))}
+        labels = self._classes[class_numbers(self._head, outputs)]
+        if self._head == "Argmax":
+            return {"label": labels, "scores": outputs}
+        return {"label": labels, "probabilities": np.exp(log_probabilities(self._head, outputs))}
 
     def _rows(self, inputs: Sequence[Tensor]) -> tuple[Floats, dict[str, Texts]]:
         """Numeric columns as one matrix, categorical ones by name."""

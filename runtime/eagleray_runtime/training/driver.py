@@ -119,8 +119,8 @@ def _draft(config: TrainingConfig, plan: Plan, dataset: Dataset, outcome: Outcom
             dataset.preparation,
             network.parameters["layers.0.weight"],
             network.parameters["layers.0.bias"],
-            dataset.target,
-            dataset.classes,
+            # The one output of two classes is the logit of the second.
+            dataset.classes[-plan.architecture.outputs :] or [dataset.target],
         )
     resource = config.resource
     return Manifest(
@@ -128,7 +128,7 @@ def _draft(config: TrainingConfig, plan: Plan, dataset: Dataset, outcome: Outcom
         task=dataset.task,
         engine="NumPy" if config.engine is Engine.NUMPY else "Torch",
         architecture=plan.architecture,
-        signature=signature(dataset.preparation, dataset.task, dataset.classes),
+        signature=signature(dataset.preparation, plan.architecture.head, dataset.classes),
         preparation=dataset.preparation,
         target=dataset.target,
         classes=dataset.classes,
@@ -146,7 +146,7 @@ def _draft(config: TrainingConfig, plan: Plan, dataset: Dataset, outcome: Outcom
         ),
         data=dataset.report,
         chosen=chosen,
-        epochs=plan.epochs,
+        epochs=outcome.epochs,
         steps=outcome.steps,
         weights="pending",
         files={},

@@ -9,11 +9,29 @@ from eagleray_runtime.arrays import AnyArray, Floats
 from eagleray_runtime.contract.reports import Metric
 from eagleray_runtime.data.dataset import Dataset, Part
 from eagleray_runtime.data.preparation import Affine
-from eagleray_runtime.models.network import Network, log_softmax
+from eagleray_runtime.models.heads import Head, class_numbers, log_probabilities
+from eagleray_runtime.models.network import Network
+
+Measure = Callable[[Floats, AnyArray], dict[str, float]]
+"""Metrics by name of outputs before the head [rows, outputs], and what they should be [rows]."""
+
+
+def metric_names(head: Head) -> list[str]:
+    """The metrics of a model with this head."""
+    if head == "Identity":
+        return ["RMSE", "MAE", "R2"]
+    return ["Accuracy"] if head == "Argmax" else ["Accuracy", "LogLoss"]
+
+
+def measure(head: Head, target: Affine) -> Measure:
+    """What measures a model with this head; numbers are told in the target's own unit."""
+    if head == "Identity":
+        return lambda outputs, y: regression(outputs, y, target)
+    return lambda outputs, y: classification(head, outputs, y)
 
 
 def evaluate(network: Network, dataset: Dataset) -> list[Metric]:
-    """Accuracy and LogLoss of classification, RMSE, MAE and R2 of regression (in the target's own unit), part by part.
+    """The metrics of the task, part by part.
 
     A part without rows has no metrics, nor has R2 a part whose target never changes.
     """
@@ -22,26 +40,21 @@ def evaluate(network: Network, dataset: Dataset) -> list[Metric]:
         ("Validation", dataset.validation),
         ("Test", dataset.test),
     ]
-    measure: Callable[[Floats, AnyArray], dict[str, float]] = (
-        classification
-        if dataset.task == "Classification"
-        else lambda outputs, y: regression(outputs, y, dataset.preparation.target)
-    )
+    of = measure(network.architecture.head, dataset.preparation.target)
     return [
         Metric(name=name, part=part_name, value=value)
         for part_name, part in parts
         if part.rows
-        for name, value in measure(network.forward(part.x), part.y).items()
+        for name, value in of(network.forward(part.x), part.y).items()
     ]
 
 
-def classification(outputs: Floats, y: AnyArray) -> dict[str, float]:
-    """Share of right labels, and mean of -ln p(label); outputs are [rows, classes] before the softmax."""
-    logarithms = log_softmax(outputs)
-    return {
-        "Accuracy": float((logarithms.argmax(axis=1) == y).mean()),
-        "LogLoss": -float(logarithms[np.arange(len(y)), y].mean()),
-    }
+def classification(head: Head, outputs: Floats, y: AnyArray) -> dict[str, float]:
+    """Share of right labels, and where the head gives probabilities the mean of -ln p(label)."""
+    metrics = {"Accuracy": float((class_numbers(head, outputs) == y).mean())}
+    if head != "Argmax":
+        metrics["LogLoss"] = -float(log_probabilities(head, outputs)[np.arange(len(y)), y].mean())
+    return metrics
 
 
 def regression(outputs: Floats, y: AnyArray, target: Affine) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Training in NumPy alone, in the driver's own process."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from typing import cast
@@ -9,17 +10,19 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from eagleray_runtime.arrays import Floats
-from eagleray_runtime.contract.reports import HistoryPoint
+from eagleray_runtime.arrays import AnyArray, Floats
+from eagleray_runtime.contract.blocks import Gradients
 from eagleray_runtime.data.dataset import Dataset
 from eagleray_runtime.errors import Diverged
 from eagleray_runtime.models.initialization import initial_parameters
 from eagleray_runtime.models.network import Network
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import optimizers
-from eagleray_runtime.training.history import History
-from eagleray_runtime.training.order import row_order
+from eagleray_runtime.training.course import Course
+from eagleray_runtime.training.evaluation import measure
+from eagleray_runtime.training.order import dropout_stream, row_order
 from eagleray_runtime.training.outcome import EpochEnd, Outcome
+from eagleray_runtime.training.patience import LOSS
 from eagleray_runtime.training.plan import Plan
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -28,40 +31,40 @@ CHECKPOINT_SECONDS = 10.0
 
 
 class Run:
-    """State of one run: what a checkpoint holds and the next epoch depends on."""
+    """State of one run: what a checkpoint holds and the next epoch depends on.
+
+    `best` are the parameters of the best epoch so far, float64 [parameters], where the plan looks for one.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.network = Network(plan.architecture, initial_parameters(plan.architecture, plan.seed))
-        self.optimizer = optimizers.make(plan.optimizer, plan.learning_rate, plan.architecture.parameters)
-        self.history = History()
-        self.epoch = 0
-        self.step = 0
+        self.network = Network(plan.architecture, initial_parameters(plan.architecture, plan.initialization, plan.seed))
+        self.optimizer = optimizers.make(plan.optimizer, plan.architecture.parameters)
+        self.course = Course(plan)
+        self.best: Floats | None = None
 
     def save(self) -> bytes:
         """The state as a safetensors file."""
         arrays = {"parameters": self.network.flat}
         arrays |= {f"optimizer.{name}": values for name, values in self.optimizer.state().items()}
-        told = {
-            "fingerprint": self.plan.fingerprint,
-            "epoch": self.epoch,
-            "step": self.step,
-            "history": [point.model_dump(mode="json") for point in self.history.points],
-        }
+        if self.best is not None:
+            arrays["best"] = self.best
         # The header of a safetensors file cannot be read back from bytes by its own library: text travels as a tensor.
-        arrays_and_text = arrays | {"told": np.frombuffer(json.dumps(told).encode(), dtype=np.uint8)}
-        return bytes(save(arrays_and_text))
+        told = json.dumps(self.course.told()).encode()
+        return bytes(save(arrays | {"told": np.frombuffer(told, dtype=np.uint8)}))
 
     def restore(self, content: bytes) -> bool:
         """Go on from a saved state; False if it is not one of this plan."""
         try:
             arrays = load(content)
-            told = json.loads(arrays.pop("told").tobytes())
+            course = Course.restored(self.plan, json.loads(arrays.pop("told").tobytes()))
         except (SafetensorError, KeyError, ValueError):
             return False
-        if told["fingerprint"] != self.plan.fingerprint or told["epoch"] > self.plan.epochs:
+        if course is None:
             return False
+        self.course = course
         self.network.flat[...] = arrays["parameters"]
+        self.best = cast("Floats | None", arrays.get("best"))
         self.optimizer.restore(
             {
                 name.removeprefix("optimizer."): cast(Floats, values)
@@ -69,9 +72,13 @@ class Run:
                 if name.startswith("optimizer.")
             }
         )
-        self.epoch, self.step = told["epoch"], told["step"]
-        self.history = History(HistoryPoint.model_validate(point) for point in told["history"])
         return True
+
+    def finished(self) -> Network:
+        """The network that training came to."""
+        if self.best is not None:
+            self.network.flat[...] = self.best
+        return self.network
 
 
 def train(
@@ -81,7 +88,7 @@ def train(
     on_epoch: Callable[[EpochEnd], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
-    """Train to the last epoch, from the checkpoint if there is one that fits.
+    """Train to the end, from the checkpoint if there is one that fits.
 
     Raises:
         Diverged: the loss is not finite any more.
@@ -90,45 +97,79 @@ def train(
     run = Run(plan)
     if checkpoints.exists(CHECKPOINT):
         run.restore(checkpoints.read(CHECKPOINT))
-    resumed_from = run.epoch
+    course = run.course
+    resumed_from = course.epoch
     gradient = Network(plan.architecture)
     saved_at = clock()
     # Overflow is judged by the loss, once an epoch.
     with np.errstate(all="ignore"):
-        while run.epoch < plan.epochs:
+        while not course.is_over:
             loss = _epoch(run, dataset, gradient)
-            validation = _validation(run, dataset)
+            validation, metric = _validation(run, dataset)
             if not np.isfinite(loss) or not np.isfinite(run.network.flat).all():
                 raise Diverged(
-                    f"the loss became {loss} in epoch {run.epoch}: set training.optimizer.learningRate below "
-                    f"{plan.learning_rate}, or data.preparation.scaling to Standard if it is None"
+                    f"the loss became {loss} in epoch {course.epoch + 1}: set training.optimizer.learningRate below "
+                    f"{plan.optimizer.learning_rate}, or data.preparation.scaling to Standard if it is None"
                 )
-            run.history.add(HistoryPoint(epoch=run.epoch, training=loss, validation=validation))
-            on_epoch(EpochEnd(run.epoch, run.step, loss, validation, 1, resumed_from, run.history.points))
-            if run.epoch < plan.epochs and clock() - saved_at >= CHECKPOINT_SECONDS:
+            if course.end_epoch(loss, validation, metric):
+                run.best = run.network.flat.copy()
+            on_epoch(EpochEnd(course.epoch, course.step, loss, validation, 1, resumed_from, course.history.points))
+            if not course.is_over and clock() - saved_at >= CHECKPOINT_SECONDS:
                 checkpoints.write(CHECKPOINT, run.save())
                 saved_at = clock()
-    return Outcome(dict(run.network.parameters), run.history.points, run.step, 1, resumed_from, [])
+    parameters: dict[str, AnyArray] = dict(run.finished().parameters)
+    return Outcome(parameters, course.history.points, course.epoch, course.step, 1, resumed_from, course.chosen)
 
 
 def _epoch(run: Run, dataset: Dataset, gradient: Network) -> float:
     """One pass over the training part; the mean loss that its steps saw, in the target's own unit."""
-    plan, part = run.plan, dataset.training
+    plan, part, course = run.plan, dataset.training, run.course
     x, y = part.x, part.y
     if plan.batch_rows < part.rows:
-        order = row_order(plan.seed, run.epoch + 1, part.rows)
+        order = row_order(plan.seed, course.epoch + 1, part.rows)
         x, y = x[order], y[order]
+    dropout = dropout_stream(plan.seed, course.epoch + 1) if plan.architecture.dropout else None
     total = 0.0
     for start in range(0, part.rows, plan.batch_rows):
         rows = slice(start, start + plan.batch_rows)
         batch = y[rows]
-        total += run.network.gradient(x[rows], batch, gradient) * len(batch)
-        run.optimizer.step(run.network.flat, gradient.flat)
-        run.step += 1
-    run.epoch += 1
+        total += _gradient(run, x[rows], batch, gradient, dropout) * len(batch)
+        clip(plan.gradients, gradient.flat)
+        run.optimizer.step(run.network.flat, gradient.flat, course.rate)
+        course.step += 1
     return total / part.rows * plan.unit
 
 
-def _validation(run: Run, dataset: Dataset) -> float | None:
-    part = dataset.validation
-    return run.network.loss(part.x, part.y) * run.plan.unit if part.rows else None
+def _gradient(run: Run, x: Floats, y: AnyArray, into: Network, dropout: np.random.Generator | None) -> float:
+    """Mean loss and gradient of the rows of a step, in as many parts as the plan says."""
+    size = math.ceil(len(y) / run.plan.gradients.accumulation_steps)
+    if size == len(y):
+        return run.network.gradient(run.plan.loss, x, y, into, dropout)
+    loss, summed = 0.0, np.zeros_like(into.flat)
+    for start in range(0, len(y), size):
+        rows = slice(start, start + size)
+        share = len(y[rows]) / len(y)
+        loss += share * run.network.gradient(run.plan.loss, x[rows], y[rows], into, dropout)
+        summed += share * into.flat
+    into.flat[...] = summed
+    return loss
+
+
+def clip(gradients: Gradients, flat: Floats) -> None:
+    """Cut off large entries of a gradient [parameters] and shorten it, in place."""
+    if gradients.clip_value is not None:
+        np.clip(flat, -gradients.clip_value, gradients.clip_value, out=flat)
+    if gradients.clip_norm is not None and (norm := float(np.linalg.norm(flat))) > gradients.clip_norm:
+        flat *= gradients.clip_norm / norm
+
+
+def _validation(run: Run, dataset: Dataset) -> tuple[float | None, float | None]:
+    """Loss of the validation part in the target's own unit, and the metric that the plan looks at."""
+    part, plan = dataset.validation, run.plan
+    if not part.rows:
+        return None, None
+    outputs = run.network.forward(part.x)
+    metric = None
+    if plan.stop is not None and plan.stop_on != LOSS:
+        metric = measure(plan.architecture.head, dataset.preparation.target)(outputs, part.y).get(plan.stop_on)
+    return plan.loss.mean(outputs, part.y)[0] * plan.unit, metric

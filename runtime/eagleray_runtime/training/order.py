@@ -1,13 +1,18 @@
-"""The order in which an epoch walks through the rows; the same for both engines and any number of workers."""
+"""The random numbers of an epoch: the order of its rows, the same for both engines and any number of workers, and its dropout."""
 
 import numpy as np
 
 from eagleray_runtime.arrays import Integers
 
-STREAM = 1
-"""First word after the seed that keeps these random numbers apart from those of the initialisation."""
+ORDER, DROPOUT = 1, 2
+"""First words after the seed that keep these random numbers apart from each other and from those of the initialisation."""
 
 
 def row_order(seed: int, epoch: int, rows: int) -> Integers:
     """Row numbers of an epoch (from 1). It depends on seed and epoch alone, so that an attempt resumes into the same order."""
-    return np.random.default_rng([seed, STREAM, epoch]).permutation(rows)
+    return np.random.default_rng([seed, ORDER, epoch]).permutation(rows)
+
+
+def dropout_stream(seed: int, epoch: int, worker: int = 0) -> np.random.Generator:
+    """The random numbers that drop the units of an epoch (from 1) on a worker."""
+    return np.random.default_rng([seed, DROPOUT, epoch, worker])

@@ -8,10 +8,11 @@ from eagleray_runtime.contract.reports import Choice, HistoryPoint
 
 @dataclass(frozen=True)
 class Outcome:
-    """Trained parameters by name, the losses, and how training went."""
+    """Trained parameters by name, the losses, and how training went; `epochs` are those that were trained."""
 
     parameters: dict[str, AnyArray]
     history: list[HistoryPoint]
+    epochs: int
     steps: int
     workers: int
     resumed_from: int

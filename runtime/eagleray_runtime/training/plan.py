@@ -2,88 +2,199 @@
 
 import hashlib
 import json
+import math
+from dataclasses import dataclass, field
 
-from eagleray_runtime.contract.blocks import Block, OptimizerType
+from eagleray_runtime.contract import blocks
+from eagleray_runtime.contract.blocks import (
+    Block,
+    ClassWeights,
+    Family,
+    Gradients,
+    Initialization,
+    InitializationMethod,
+    LossType,
+    OptimizerType,
+    ScheduleType,
+)
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice
 from eagleray_runtime.data.dataset import Dataset
-from eagleray_runtime.models.architecture import Architecture, Head, build
-from eagleray_runtime.models.initialization import method
+from eagleray_runtime.errors import ModelInvalid
+from eagleray_runtime.models import initialization
+from eagleray_runtime.models.architecture import Architecture, build
+from eagleray_runtime.models.losses import Loss, balanced
+from eagleray_runtime.training import schedule
+from eagleray_runtime.training.evaluation import metric_names
+from eagleray_runtime.training.optimizers import Rule
+from eagleray_runtime.training.patience import LARGER_IS_BETTER, LOSS, Patience
+from eagleray_runtime.training.schedule import Schedule
 
 BATCH_ROWS = 32
-ADAM_RATE, DESCENT_RATE = 0.001, 0.01
+ADAM_RATE, PERCEPTRON_RATE, OTHER_RATE = 0.001, 1.0, 0.01
+ADAMS = (OptimizerType.ADAM, OptimizerType.ADAM_W)
+ADAGRAD_EPSILON, ADAM_W_DECAY = 1e-10, 0.01
+"""Torch's defaults, where they are not those of the others."""
+
+PLATEAU_THRESHOLD = 1e-4
+"""Share of the best loss by which another one must be lower to count; torch's default."""
 
 
 class Plan(Block):
     """What one training run does.
 
     `batch_rows` are the rows of one step over all workers; `unit` turns a loss of scaled targets into the target's own
-    unit; `fingerprint` is the same for two runs only if a checkpoint of one continues the other.
+    unit. `stop_on` is the metric of `stop`, which is None when all epochs are trained; `plateau` is that of ReduceOnPlateau.
+    `fingerprint` is the same for two runs only if a checkpoint of one continues the other.
     """
 
     architecture: Architecture
-    optimizer: OptimizerType
-    learning_rate: float
+    initialization: Initialization
+    loss: Loss
+    optimizer: Rule
+    schedule: Schedule
+    gradients: Gradients = Gradients()
     batch_rows: int
     epochs: int
     seed: int
     unit: float
-    fingerprint: str
+    stop: Patience | None = None
+    stop_on: str = LOSS
+    plateau: Patience | None = None
+    fingerprint: str = ""
+
+
+@dataclass
+class _Chosen:
+    """Collects what was decided where the spec leaves a value open."""
+
+    choices: list[Choice] = field(default_factory=list)
+
+    def add(self, name: str, value: object, reason: str) -> None:
+        self.choices.append(Choice(field=name, value=str(value), reason=reason))
 
 
 def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]]:
-    """Decide what the spec leaves open."""
-    chosen = []
-    training = config.training
-    head: Head = "Softmax" if dataset.task == "Classification" else "Identity"
-    architecture = build(config.model, dataset.inputs, dataset.outputs, head)
-    optimizer = training.optimizer.type
-    if optimizer is OptimizerType.AUTO:
-        optimizer = OptimizerType.ADAM
-        chosen.append(
-            Choice(field="training.optimizer.type", value=optimizer, reason="converges without tuning on most problems")
+    """Decide what the spec leaves open.
+
+    Raises:
+        ModelInvalid: what the spec asks for does not go with the data.
+    """
+    chosen = _Chosen()
+    training, rows = config.training, dataset.training.rows
+    loss = _loss(training.loss, dataset, chosen)
+    architecture = build(config.model, dataset.inputs, len(dataset.classes), loss.type)
+    optimizer = _optimizer(training.optimizer, config.model.family, chosen)
+    batch = _batch(config, optimizer.type, rows, chosen)
+    plan = Plan(
+        architecture=architecture,
+        initialization=_initialization(config.model.initialization, architecture, chosen),
+        loss=loss,
+        optimizer=optimizer,
+        schedule=schedule.decide(training.schedule, math.ceil(rows / batch), training.epochs),
+        gradients=training.gradients,
+        batch_rows=batch,
+        epochs=training.epochs,
+        seed=training.seed,
+        unit=loss.unit(dataset.preparation.target.scale),
+        stop=_stop(training.early_stopping, architecture, dataset),
+        stop_on=training.early_stopping.metric if training.early_stopping else LOSS,
+        plateau=_plateau(training.schedule),
+    )
+    return plan.model_copy(update={"fingerprint": _fingerprint(config, dataset, plan)}), chosen.choices
+
+
+def _loss(loss: blocks.Loss, dataset: Dataset, chosen: _Chosen) -> Loss:
+    if loss.type is LossType.BINARY_CROSS_ENTROPY and len(dataset.classes) != 2:
+        raise ModelInvalid(
+            f"training.loss.type BinaryCrossEntropy is for two classes, and {dataset.target} has {len(dataset.classes)}: "
+            "use CrossEntropy or Auto"
         )
-    rate = training.optimizer.learning_rate
+    weights: list[float] = []
+    if loss.class_weights is ClassWeights.BALANCED:
+        if not dataset.classes or dataset.loss is LossType.PERCEPTRON:
+            raise ModelInvalid(
+                f"training.loss.classWeights Balanced does not go with {dataset.loss}: use CrossEntropy, or drop it"
+            )
+        weights = balanced(dataset.training.y, len(dataset.classes))
+    scale = dataset.preparation.target.scale
+    if dataset.loss is LossType.HUBER and loss.delta is None:
+        chosen.add("training.loss.delta", f"{scale:.6g}", "one unit of the scaled target")
+    delta = 1.0 if loss.delta is None else loss.delta / scale
+    return Loss(type=dataset.loss, delta=delta, label_smoothing=loss.label_smoothing or 0.0, class_weights=weights)
+
+
+def _optimizer(optimizer: blocks.Optimizer, family: Family, chosen: _Chosen) -> Rule:
+    perceptron = family is Family.PERCEPTRON
+    type_ = optimizer.type
+    if type_ is OptimizerType.AUTO:
+        type_ = OptimizerType.SGD if perceptron else OptimizerType.ADAM
+        chosen.add(
+            "training.optimizer.type", type_, "the classic rule" if perceptron else "converges without tuning on most problems"
+        )
+    rate = optimizer.learning_rate
     if rate is None:
-        rate = ADAM_RATE if optimizer is OptimizerType.ADAM else DESCENT_RATE
-        chosen.append(Choice(field="training.optimizer.learningRate", value=str(rate), reason=f"the default of {optimizer}"))
-    rows = dataset.training.rows
+        rate = ADAM_RATE if type_ in ADAMS else PERCEPTRON_RATE if perceptron else OTHER_RATE
+        chosen.add("training.optimizer.learningRate", rate, f"the default of {family if rate == PERCEPTRON_RATE else type_}")
+    unset = Rule(
+        type=type_,
+        learning_rate=rate,
+        epsilon=ADAGRAD_EPSILON if type_ is OptimizerType.ADAGRAD else Rule.model_fields["epsilon"].default,
+        weight_decay=ADAM_W_DECAY if type_ is OptimizerType.ADAM_W else 0.0,
+    )
+    return unset.model_copy(update=optimizer.model_dump(exclude_none=True, exclude={"type", "learning_rate"}))
+
+
+def _batch(config: TrainingConfig, optimizer: OptimizerType, rows: int, chosen: _Chosen) -> int:
     if optimizer is OptimizerType.GRADIENT_DESCENT:
-        batch = rows
-    elif training.batch_size is None:
-        batch = min(BATCH_ROWS, rows)
-        chosen.append(Choice(field="training.batchSize", value=str(batch), reason="the default, over all workers"))
-    else:
-        batch = min(training.batch_size, rows)
-    name, reason = method(architecture)
-    chosen.append(Choice(field="model.initialization.method", value=name, reason=reason))
-    return (
-        Plan(
-            architecture=architecture,
-            optimizer=optimizer,
-            learning_rate=rate,
-            batch_rows=batch,
-            epochs=training.epochs,
-            seed=training.seed,
-            unit=dataset.preparation.target.scale**2,
-            fingerprint=_fingerprint(config, dataset, architecture, optimizer, rate, batch),
-        ),
-        chosen,
+        return rows
+    if config.training.batch_size is not None:
+        return min(config.training.batch_size, rows)
+    if config.model.family is Family.PERCEPTRON:
+        chosen.add("training.batchSize", 1, "the classic rule looks at one row at a time")
+        return 1
+    batch = min(BATCH_ROWS, rows)
+    chosen.add("training.batchSize", batch, "the default, over all workers")
+    return batch
+
+
+def _initialization(spec: Initialization, architecture: Architecture, chosen: _Chosen) -> Initialization:
+    if spec.method is not InitializationMethod.AUTO:
+        return spec
+    method, reason = initialization.decide(architecture)
+    chosen.add("model.initialization.method", method, reason)
+    return Initialization(method=method)
+
+
+def _stop(stopping: blocks.EarlyStopping | None, architecture: Architecture, dataset: Dataset) -> Patience | None:
+    if stopping is None:
+        return None
+    if not dataset.validation.rows:
+        raise ModelInvalid(
+            "training.earlyStopping looks at the validation part, which is empty: set data.split.validationPercent"
+        )
+    names = [LOSS, *metric_names(architecture.head)]
+    if stopping.metric not in names:
+        raise ModelInvalid(f"training.earlyStopping.metric {stopping.metric} is not one of this task: use {', '.join(names)}")
+    return Patience(
+        epochs=stopping.patience_epochs,
+        min_delta=stopping.min_delta,
+        larger_is_better=stopping.metric in LARGER_IS_BETTER,
     )
 
 
-def _fingerprint(
-    config: TrainingConfig, dataset: Dataset, architecture: Architecture, optimizer: OptimizerType, rate: float, batch: int
-) -> str:
+def _plateau(spec: blocks.Schedule) -> Patience | None:
+    if spec.type is not ScheduleType.REDUCE_ON_PLATEAU:
+        return None
+    return Patience(epochs=spec.every_epochs or schedule.EVERY_EPOCHS, threshold=PLATEAU_THRESHOLD)
+
+
+def _fingerprint(config: TrainingConfig, dataset: Dataset, plan: Plan) -> str:
     parts = [
         config.engine,
-        config.training.seed,
         dataset.report.digest,
         dataset.preparation.model_dump(mode="json"),
         config.data.split.model_dump(mode="json"),
-        architecture.model_dump(mode="json"),
-        optimizer,
-        rate,
-        batch,
+        plan.model_dump(mode="json"),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

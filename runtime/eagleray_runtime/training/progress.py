@@ -61,7 +61,7 @@ class Progress:
         """Take over where training ended; an engine on other processes has told it from there."""
         self.last = self.last.model_copy(
             update={
-                "epoch": self.last.epochs,
+                "epoch": outcome.epochs,
                 "step": outcome.steps,
                 "workers": outcome.workers,
                 "resumed_from_epoch": outcome.resumed_from,

@@ -5,10 +5,12 @@ workers changes how long training takes and not (but for rounding) what comes ou
 """
 
 import json
+import math
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +24,24 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 from safetensors.torch import load_file, save_file
+from torch.nn.parallel import DistributedDataParallel
 
 from eagleray_runtime.contract.blocks import OptimizerType
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, HistoryPoint
 from eagleray_runtime.data.dataset import Dataset, Part
+from eagleray_runtime.data.preparation import Affine
 from eagleray_runtime.errors import Diverged, WorkerLost
 from eagleray_runtime.models.initialization import initial_parameters
-from eagleray_runtime.models.torch_network import TorchNetwork, total_loss
+from eagleray_runtime.models.torch_losses import total_loss
+from eagleray_runtime.models.torch_network import TorchNetwork
 from eagleray_runtime.storage import Store
-from eagleray_runtime.training.history import History
-from eagleray_runtime.training.optimizers import BETA_1, BETA_2, EPSILON
-from eagleray_runtime.training.order import row_order
+from eagleray_runtime.training.course import Course
+from eagleray_runtime.training.evaluation import measure
+from eagleray_runtime.training.optimizers import RMS_DECAY, Rule
+from eagleray_runtime.training.order import dropout_stream, row_order
 from eagleray_runtime.training.outcome import EpochEnd, Outcome
+from eagleray_runtime.training.patience import LOSS
 from eagleray_runtime.training.plan import Plan
 from eagleray_runtime.training.progress import Progress
 
@@ -74,7 +81,7 @@ class TellProgress(UserCallback):  # type: ignore[misc]
 
 
 def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progress) -> Outcome:
-    """Train to the last epoch on the workers of the configuration, from the last checkpoint if there is one.
+    """Train to the end on the workers of the configuration, from the last checkpoint if there is one.
 
     Raises:
         Diverged: the loss is not finite any more.
@@ -91,6 +98,7 @@ def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progre
         _worker,
         train_loop_config={
             "plan": plan.model_dump(mode="json"),
+            "target": dataset.preparation.target.model_dump(mode="json"),
             "parts": ray.put((_arrays(dataset.training), _arrays(dataset.validation))),
         },
         # Always gloo: workers that were promised a GPU may find none; they make a group for NCCL themselves.
@@ -123,14 +131,15 @@ def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progre
     if told["diverged"]:
         raise Diverged(
             f"the loss became {told['training']} in epoch {told['epoch']}: set training.optimizer.learningRate below "
-            f"{plan.learning_rate}, or data.preparation.scaling to Standard if it is None"
+            f"{plan.optimizer.learning_rate}, or data.preparation.scaling to Standard if it is None"
         )
-    chosen = []
+    chosen = [Choice.model_validate(choice) for choice in told["chosen"]]
     if workers.gpus and told["device"] == "cpu":
         chosen.append(Choice(field="training.device", value="cpu", reason="the workers have a GPU resource, but CUDA finds none"))
     return Outcome(
         parameters=told["parameters"],
         history=[HistoryPoint.model_validate(point) for point in told["history"]],
+        epochs=told["epoch"],
         steps=told["step"],
         workers=told["workers"],
         resumed_from=told["resumed_from"],
@@ -156,55 +165,71 @@ def _arrays(part: Part) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 
 
 class Run:
-    """State of one worker: what a checkpoint holds and the next epoch depends on."""
+    """State of one worker: what a checkpoint holds and the next epoch depends on.
+
+    `best` are the parameters of the best epoch so far by name, where the plan looks for one.
+    """
 
     def __init__(self, plan: Plan, device: torch.device, rank: int, world: int) -> None:
         self.plan, self.rank, self.world = plan, rank, world
         self.network = TorchNetwork(plan.architecture)
-        self.network.set_parameters(initial_parameters(plan.architecture, plan.seed))
+        self.network.set_parameters(initial_parameters(plan.architecture, plan.initialization, plan.seed))
         self.network.to(device)
-        self.optimizer = make_optimizer(plan, self.network)
-        self.history = History()
-        self.epoch = 0
-        self.step = 0
+        self.optimizer = make_optimizer(plan.optimizer, self.network)
+        self.course = Course(plan)
+        self.best: dict[str, torch.Tensor] = {}
 
     def save(self, folder: Path) -> None:
         """Write the state as safetensors and JSON."""
         tensors = {f"parameters.{name}": values for name, values in self.network.state_dict().items()}
+        tensors |= {f"best.{name}": values for name, values in self.best.items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items() if value is not None}
         save_file({name: values.detach().cpu().contiguous() for name, values in tensors.items()}, folder / TENSORS)
-        told = {"fingerprint": self.plan.fingerprint, "epoch": self.epoch, "step": self.step, "history": self.told_history()}
-        (folder / TOLD).write_text(json.dumps(told), encoding="utf-8")
+        (folder / TOLD).write_text(json.dumps(self.course.told()), encoding="utf-8")
 
     def restore(self, folder: Path) -> None:
         """Go on from a saved state, unless it is one of another plan."""
-        told = json.loads((folder / TOLD).read_text(encoding="utf-8"))
-        if told["fingerprint"] != self.plan.fingerprint or told["epoch"] > self.plan.epochs:
+        course = Course.restored(self.plan, json.loads((folder / TOLD).read_text(encoding="utf-8")))
+        if course is None:
             return
-        tensors = load_file(folder / TENSORS)
-        self.network.load_state_dict(
-            {name.removeprefix("parameters."): value for name, value in tensors.items() if name.startswith("parameters.")}
-        )
+        self.course = course
+        saved: dict[str, dict[str, torch.Tensor]] = {"parameters": {}, "best": {}, "optimizer": {}}
+        for name, value in load_file(folder / TENSORS).items():
+            kind, _, rest = name.partition(".")
+            saved[kind][rest] = value
+        self.network.load_state_dict(saved["parameters"])
+        self.best = saved["best"]
         state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".", 2)
-                state.setdefault(int(index), {})[key] = value
+        for name, value in saved["optimizer"].items():
+            index, key = name.split(".", 1)
+            state.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
-        self.epoch, self.step = told["epoch"], told["step"]
-        self.history = History(HistoryPoint.model_validate(point) for point in told["history"])
+
+    def keep_best(self) -> None:
+        """Keep the parameters as those of the best epoch."""
+        self.best = {name: values.detach().clone() for name, values in self.network.state_dict().items()}
 
     def told_history(self) -> list[dict[str, Any]]:
         """The history as JSON values."""
-        return [point.model_dump(mode="json") for point in self.history.points]
+        return [point.model_dump(mode="json") for point in self.course.history.points]
 
 
-def make_optimizer(plan: Plan, network: torch.nn.Module) -> torch.optim.Optimizer:
-    """The torch optimiser of a plan."""
-    if plan.optimizer is OptimizerType.ADAM:
-        return torch.optim.Adam(network.parameters(), lr=plan.learning_rate, betas=(BETA_1, BETA_2), eps=EPSILON)
-    return torch.optim.SGD(network.parameters(), lr=plan.learning_rate)
+def make_optimizer(rule: Rule, network: torch.nn.Module) -> torch.optim.Optimizer:
+    """The torch optimiser of a rule."""
+    parameters, rate, decay = network.parameters(), rule.learning_rate, rule.weight_decay
+    betas = (rule.beta1, rule.beta2)
+    match rule.type:
+        case OptimizerType.ADAM:
+            return torch.optim.Adam(parameters, rate, betas, rule.epsilon, decay)
+        case OptimizerType.ADAM_W:
+            return torch.optim.AdamW(parameters, rate, betas, rule.epsilon, decay)
+        case OptimizerType.RMS_PROP:
+            return torch.optim.RMSprop(parameters, rate, RMS_DECAY, rule.epsilon, decay, rule.momentum)
+        case OptimizerType.ADAGRAD:
+            return torch.optim.Adagrad(parameters, rate, weight_decay=decay, eps=rule.epsilon)
+        case _:
+            return torch.optim.SGD(parameters, rate, rule.momentum, weight_decay=decay, nesterov=rule.nesterov)
 
 
 def _worker(told: dict[str, Any]) -> dict[str, Any]:
@@ -222,7 +247,7 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             run.restore(Path(folder))
-    resumed_from = run.epoch
+    course, resumed_from = run.course, run.course.epoch
     group = torch.distributed.new_group(backend="nccl") if device.type == "cuda" and world > 1 else None
     model = ray.train.torch.prepare_model(
         run.network,
@@ -232,23 +257,26 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
     # The first epoch is told at once, for it shows how many workers there are now.
     reported_at, saved_at = float("-inf"), time.monotonic()
     loss, valid, diverged = float("nan"), None, False
-    while run.epoch < plan.epochs and not diverged:
+    target = Affine.model_validate(told["target"])
+    while not course.is_over and not diverged:
         total = _epoch(run, model, training)
-        held = _held_out(run, validation)
+        held, metric = _held_out(run, validation, target)
         now = time.monotonic()
         wishes = [now - reported_at >= REPORT_SECONDS, now - saved_at >= CHECKPOINT_SECONDS]
-        # One reduction an epoch: both losses, and the first worker's wish to report, which all must share.
-        total, held, report, save = _over_workers(run, [total, held, *(float(wish and rank == 0) for wish in wishes)])
+        # One reduction an epoch: the losses, and what only the first worker knows: the metric, and its wish to report.
+        shared = [total, held, metric, *(float(wish and rank == 0) for wish in wishes)]
+        total, held, metric, report, save = _over_workers(run, shared)
         loss = total / len(training[1]) * plan.unit
         valid = held / len(validation[1]) * plan.unit if len(validation[1]) else None
         diverged = not np.isfinite(loss)
         if diverged:
             break
-        run.history.add(HistoryPoint(epoch=run.epoch, training=loss, validation=valid))
-        if report or save or run.epoch == plan.epochs:
+        if course.end_epoch(loss, valid, metric):
+            run.keep_best()
+        if report or save or course.is_over:
             metrics = {
-                "epoch": run.epoch,
-                "step": run.step,
+                "epoch": course.epoch,
+                "step": course.step,
                 "training": loss,
                 "validation": valid,
                 "resumed_from": resumed_from,
@@ -259,11 +287,13 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
             saved_at = reported_at if save else saved_at
     if rank:
         return {}
+    finished = run.best or run.network.state_dict()
     return {
-        "parameters": {name: values.detach().cpu().numpy() for name, values in run.network.state_dict().items()},
+        "parameters": {name: values.detach().cpu().numpy() for name, values in finished.items()},
         "history": run.told_history(),
-        "step": run.step,
-        "epoch": run.epoch,
+        "chosen": [choice.model_dump(mode="json") for choice in course.chosen],
+        "step": course.step,
+        "epoch": course.epoch + diverged,
         "training": loss,
         "workers": world,
         "resumed_from": resumed_from,
@@ -275,7 +305,7 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
 def _batches(run: Run, rows: int, device: torch.device) -> Iterator[tuple[torch.Tensor, int]]:
     """This worker's share of each step's rows, and how many rows the step has over all workers."""
     plan = run.plan
-    order = np.arange(rows) if plan.batch_rows >= rows else row_order(plan.seed, run.epoch + 1, rows)
+    order = np.arange(rows) if plan.batch_rows >= rows else row_order(plan.seed, run.course.epoch + 1, rows)
     numbers = torch.from_numpy(order).to(device)
     for start in range(0, rows, plan.batch_rows):
         batch = numbers[start : start + plan.batch_rows]
@@ -285,24 +315,45 @@ def _batches(run: Run, rows: int, device: torch.device) -> Iterator[tuple[torch.
 def _epoch(run: Run, model: torch.nn.Module, part: tuple[torch.Tensor, torch.Tensor]) -> float:
     """One pass over the training part; the sum of this worker's losses."""
     x, y = part
+    plan, course = run.plan, run.course
+    if plan.architecture.dropout:
+        torch.manual_seed(int(dropout_stream(plan.seed, course.epoch + 1, run.rank).integers(2**31)))
     total = torch.zeros((), device=x.device)
     for share, rows in _batches(run, len(y), x.device):
         run.optimizer.zero_grad()
-        loss = total_loss(run.plan.architecture.head, model(x[share]), y[share])
-        # The workers' gradients are averaged, so a sum over all rows needs their number as a factor.
-        (loss * (run.world / rows)).backward()
+        pieces = share.chunk(plan.gradients.accumulation_steps)
+        for piece in pieces:
+            # Gradients travel between workers once a step, with its last piece.
+            alone = piece is not pieces[-1] and isinstance(model, DistributedDataParallel)
+            with model.no_sync() if alone else nullcontext():
+                loss = total_loss(plan.loss, model(x[piece]), y[piece])
+                # The workers' gradients are averaged, so a sum over all rows needs their number as a factor.
+                (loss * (run.world / rows)).backward()
+                total += loss.detach()
+        if plan.gradients.clip_value is not None:
+            torch.nn.utils.clip_grad_value_(run.network.parameters(), plan.gradients.clip_value)
+        if plan.gradients.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(run.network.parameters(), plan.gradients.clip_norm)
+        for group in run.optimizer.param_groups:
+            group["lr"] = course.rate
         run.optimizer.step()
-        total += loss.detach()
-        run.step += 1
-    run.epoch += 1
+        course.step += 1
     return float(total)
 
 
-def _held_out(run: Run, part: tuple[torch.Tensor, torch.Tensor]) -> float:
-    """The sum of the losses of this worker's share of the validation part."""
+def _held_out(run: Run, part: tuple[torch.Tensor, torch.Tensor], target: Affine) -> tuple[float, float]:
+    """The sum of the losses of this worker's share of the validation part; of the first worker also the metric of the whole."""
+    plan = run.plan
+    run.network.eval()
     with torch.no_grad():
         x, y = (values[run.rank :: run.world] for values in part)
-        return float(total_loss(run.plan.architecture.head, run.network(x), y))
+        loss = float(total_loss(plan.loss, run.network(x), y))
+        metric = 0.0
+        if plan.stop is not None and plan.stop_on != LOSS and run.rank == 0:
+            outputs = run.network(part[0]).double().cpu().numpy()
+            metric = measure(plan.architecture.head, target)(outputs, part[1].cpu().numpy()).get(plan.stop_on, math.nan)
+    run.network.train()
+    return loss, metric
 
 
 def _over_workers(run: Run, values: list[float]) -> list[float]:
@@ -316,7 +367,7 @@ def _over_workers(run: Run, values: list[float]) -> list[float]:
 def _report(run: Run, metrics: dict[str, Any], *, save: bool) -> None:
     if run.rank == 0:
         # Ray prints what a worker writes into the driver's log.
-        sys.stdout.write(f"epoch {run.epoch} of {run.plan.epochs}: loss {metrics['training']:.6g}, {run.world} workers\n")
+        sys.stdout.write(f"epoch {run.course.epoch} of {run.plan.epochs}: loss {metrics['training']:.6g}, {run.world} workers\n")
         sys.stdout.flush()
     if not save or run.rank:
         ray.train.report(metrics)

@@ -25,6 +25,8 @@ FLOWERS = [
     *(f"{value},{'red' if value % 2 else 'blue'},{'rose' if value > 20 else 'iris'}" for value in range(40)),
 ]
 
+SIZES = ["size,y", *(f"{value},{'rose' if value > 20 else 'iris'}" for value in range(40))]
+
 
 class Notes:
     def __init__(self):
@@ -404,3 +406,25 @@ def test_a_bundle_that_is_not_the_expected_one_is_not_served(plane, job):
     )
     with pytest.raises(DigestMismatch):
         load_model(serving)
+
+
+async def test_a_perceptron_answers_with_scores_instead_of_probabilities(served):
+    client = served(SIZES, "Perceptron", optimizer={"type": "SGD"})
+    _, metadata = await client("GET", "/v2/models/m")
+    assert [output["name"] for output in json.loads(metadata)["outputs"]] == ["label", "scores"]
+    _, answer = await client.infer({"inputs": [tensor([2.0, 39.0], [2, 1])]})
+    label, scores = answer["outputs"]
+    assert label["data"] == ["iris", "rose"]
+    assert scores["shape"] == [2, 2]
+    assert scores["data"][0] > scores["data"][1]
+
+
+async def test_one_output_for_two_classes_answers_with_both_probabilities(served):
+    client = served(SIZES, "LogisticRegression", loss={"type": "BinaryCrossEntropy"})
+    assert client.model.work == 2, "one weight and one bias"
+    _, answer = await client.infer({"inputs": [tensor([2.0, 39.0], [2, 1])]})
+    label, probabilities = answer["outputs"]
+    assert label["data"] == ["iris", "rose"]
+    assert np.array(probabilities["data"]).reshape(2, 2).sum(axis=1) == pytest.approx([1, 1])
+    assert probabilities["data"][0] > 0.9
+    assert probabilities["data"][3] > 0.9

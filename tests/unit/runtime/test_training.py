@@ -1,6 +1,7 @@
 """The driver with the NumPy engine, from a configuration to a bundle."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from eagleray_runtime.contract.reports import HistoryPoint
 from eagleray_runtime.data import sample
 from eagleray_runtime.data.dataset import load
 from eagleray_runtime.data.splitting import split_rows
-from eagleray_runtime.errors import Diverged
+from eagleray_runtime.errors import Diverged, ModelInvalid
 from eagleray_runtime.reports import Reporter, Stopped
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import driver, numpy_engine
@@ -106,6 +107,138 @@ def test_an_interrupted_run_resumes_to_the_same_bundle(job):
 
     assert resumed.progress.resumed_from_epoch == 16
     assert resumed.model.digest == undisturbed.model.digest
+
+
+DROPPED = {"family": "MultilayerPerceptron", "model": {"multilayerPerceptron": {"hiddenLayers": [16], "dropout": 0.3}}}
+INTERRUPTED = {
+    "dropout": (DROPPED, PERCEPTRON),
+    "the best epoch": ({"family": "MultilayerPerceptron"}, PERCEPTRON | {"earlyStopping": {"patienceEpochs": 20}}),
+    "a plateau": (
+        {"family": "MultilayerPerceptron"},
+        PERCEPTRON | {"schedule": {"type": "ReduceOnPlateau", "everyEpochs": 2, "factor": 0.5}},
+    ),
+    "a cosine with momentum": (
+        {"family": "MultilayerPerceptron"},
+        {"epochs": 30, "optimizer": {"type": "SGD", "momentum": 0.9}, "schedule": {"type": "Cosine", "warmupPercent": 10}},
+    ),
+}
+
+
+@pytest.mark.parametrize(("model", "training"), INTERRUPTED.values(), ids=INTERRUPTED.keys())
+def test_a_run_interrupted_at_every_epoch_comes_to_the_same_bundle(job, model, training):
+    config = job(CIRCLE, training=training, **model)
+    undisturbed = run(config.model_copy(update={"output": Location(uri=config.output.uri + "-whole")}))
+    dataset = load(config)
+    plan, _ = decide(config, dataset)
+    checkpoints = Store(Location(uri=f"{config.checkpoints.uri}/{config.resource.uid}"))
+
+    def lost(_):
+        if checkpoints.exists(numpy_engine.CHECKPOINT) and checkpoints.read(numpy_engine.CHECKPOINT) != before:
+            raise InterruptedRunError
+
+    before = b""
+    for epoch in range(2, 28):
+        ticks = iter(range(0, 10_000, 11))
+        with pytest.raises(InterruptedRunError):
+            numpy_engine.train(plan, dataset, checkpoints, lost, clock=lambda ticks=ticks: float(next(ticks)))
+        before = checkpoints.read(numpy_engine.CHECKPOINT)
+        restored = numpy_engine.Run(plan)
+        assert restored.restore(before)
+        assert restored.course.epoch == epoch - 1
+    resumed = run(config.model_copy(update={"attempt": 2}))
+
+    assert resumed.progress.resumed_from_epoch == 26
+    assert resumed.model.digest == undisturbed.model.digest
+
+
+def test_a_step_that_is_computed_in_parts_is_the_same_step(job):
+    whole = job(CIRCLE, family="MultilayerPerceptron", training=PERCEPTRON)
+    run(whole)
+    expected = read_bundle(Store(whole.output)).parameters
+    parts = job(CIRCLE, family="MultilayerPerceptron", training=PERCEPTRON | {"gradients": {"accumulationSteps": 5}})
+    run(parts.model_copy(update={"resource": parts.resource.model_copy(update={"uid": "uid-2"})}))
+    found = read_bundle(Store(parts.output)).parameters
+    for name, values in expected.items():
+        assert found[name] == pytest.approx(values, abs=1e-9)
+
+
+def test_training_ends_early_and_the_model_is_that_of_the_best_epoch(job):
+    # So high a rate that the loss soon goes up and down without becoming better.
+    training = {
+        "epochs": 500,
+        "optimizer": {"type": "Adam", "learningRate": 0.5},
+        "earlyStopping": {"metric": "Accuracy", "patienceEpochs": 4},
+    }
+    result = run(job(CIRCLE, family="MultilayerPerceptron", training=training))
+    chosen = {choice.field: choice for choice in result.chosen}["training.epochs"]
+    assert result.progress.epoch == int(chosen.value) < 500
+    assert "Accuracy did not improve for 4 epochs; the model is that of epoch" in chosen.reason
+    best = int(re.search(r"that of epoch (\d+)", chosen.reason)[1])
+    assert best == result.progress.epoch - 4
+    again = job(CIRCLE, family="MultilayerPerceptron", training=training | {"epochs": best, "earlyStopping": None}, attempt=2)
+    whole = run(again.model_copy(update={"resource": again.resource.model_copy(update={"uid": "uid-2"})}))
+    assert metric(result, "Accuracy", "Validation") == metric(whole, "Accuracy", "Validation")
+
+
+REFUSED = {
+    "an early end without a validation part": (
+        {"data": {"split": {"validationPercent": 0}}, "training": {"earlyStopping": {}}},
+        "looks at the validation part, which is empty: set data.split.validationPercent",
+    ),
+    "a metric of another task": (
+        {"training": {"earlyStopping": {"metric": "R2"}}},
+        "R2 is not one of this task: use Loss",
+    ),
+    "a loss of another task": ({"training": {"loss": {"type": "Huber"}}}, "Huber does not go with LogisticRegression"),
+    "two classes where there are three": (
+        {"training": {"loss": {"type": "BinaryCrossEntropy"}}},
+        "is for two classes, and y has 3: use CrossEntropy",
+    ),
+    "weights of a perceptron": (
+        {"family": "Perceptron", "training": {"loss": {"classWeights": "Balanced"}}},
+        "classWeights Balanced does not go with Perceptron",
+    ),
+}
+THREE = ["x,y", *(f"{value},{'abc'[value // 10]}" for value in range(30))]
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_does_not_go_together_is_refused_in_clear_words(job, what):
+    spec, words = REFUSED[what]
+    with pytest.raises(ModelInvalid, match=re.escape(words)):
+        run(job(THREE, **{"family": "LogisticRegression"} | spec))
+
+
+def test_the_classic_rule_separates_what_a_line_can_separate(job):
+    rows = ["a,b,y", *(f"{a},{b},{'over' if a + b > 9.5 else 'under'}" for a in range(10) for b in range(10))]
+    result = run(job(rows, family="Perceptron", training={"epochs": 200}))
+    chosen = {choice.field: choice.value for choice in result.chosen}
+    assert [chosen[f"training.{field}"] for field in ("loss.type", "optimizer.type", "optimizer.learningRate", "batchSize")] == [
+        "Perceptron",
+        "SGD",
+        "1.0",
+        "1",
+    ]
+    assert metric(result, "Accuracy", "Training") == 1.0
+    assert {metric.name for metric in result.metrics} == {"Accuracy"}, "it gives no probabilities"
+
+
+def test_balanced_weights_find_the_rare_class_more_often(job):
+    # Both classes overlap; of the rare one there is one row in ten.
+    random = np.random.default_rng(0)
+    rows = ["x,y", *(f"{random.normal(rare)},{'rare' if rare else 'usual'}" for rare in (random.random(600) < 0.1))]
+
+    def lean_to_rare(**loss):
+        config = job(
+            rows, family="LogisticRegression", training={"epochs": 60, "loss": loss, "optimizer": {"learningRate": 0.02}}
+        )
+        config = config.model_copy(update={"output": Location(uri=f"{config.output.uri}-{len(loss)}")})
+        run(config)
+        bundle = read_bundle(Store(config.output))
+        intercepts = {one.output: one.intercept for one in bundle.manifest.coefficients}
+        return intercepts["rare"] - intercepts["usual"]
+
+    assert lean_to_rare(classWeights="Balanced") > lean_to_rare() + 1.5
 
 
 def test_a_checkpoint_of_another_plan_is_left_alone(job):

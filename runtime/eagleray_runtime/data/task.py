@@ -1,0 +1,81 @@
+"""What is to be learned: numbers or classes, and by which loss."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from eagleray_runtime.contract.blocks import Family, LossType
+from eagleray_runtime.contract.config import TrainingConfig
+from eagleray_runtime.contract.reports import Choice
+from eagleray_runtime.data.table import Column, Kind
+from eagleray_runtime.errors import DataInvalid, ModelInvalid
+
+Task = Literal["Regression", "Classification"]
+
+FEW_VALUES = 20
+"""A whole-number target with at most so many different values is taken for classes by a multi-layer perceptron."""
+
+LOSSES: dict[Task, tuple[LossType, ...]] = {
+    "Regression": (LossType.MEAN_SQUARED_ERROR, LossType.MEAN_ABSOLUTE_ERROR, LossType.HUBER),
+    "Classification": (LossType.CROSS_ENTROPY, LossType.BINARY_CROSS_ENTROPY, LossType.NEGATIVE_LOG_LIKELIHOOD),
+}
+"""The losses of a task; the first one is that of Auto."""
+
+
+class Decision(NamedTuple):
+    """A task and its loss (never Auto), and what was decided for the user."""
+
+    task: Task
+    loss: LossType
+    chosen: list[Choice]
+
+
+def decide(config: TrainingConfig, name: str, target: Column) -> Decision:
+    """The task of a target column.
+
+    Raises:
+        DataInvalid: the target is nothing that the family can learn.
+        ModelInvalid: loss, family and task do not go together.
+    """
+    family, loss = config.model.family, config.training.loss.type
+    kind, looks = _looks(target)
+    task, reason = _task(family, loss, looks, f"target {name} holds {kind}")
+    if task == "Regression" and target.kind not in (Kind.REAL, Kind.INTEGER):
+        raise DataInvalid(f"target column {name} holds {kind}, which cannot be predicted as a number: use LogisticRegression")
+    if task == "Classification" and looks == "Regression":
+        raise DataInvalid(
+            f"target column {name} holds {kind}, too many for classes: use LinearRegression, "
+            f"or a target of at most {FEW_VALUES} whole numbers or of text"
+        )
+    fitting = (LossType.PERCEPTRON,) if family is Family.PERCEPTRON else LOSSES[task]
+    if loss is not LossType.AUTO and loss not in fitting:
+        raise ModelInvalid(f"training.loss.type {loss} does not go with {family} ({task}): use {', '.join(fitting)} or Auto")
+    chosen = [Choice(field="model.task", value=task, reason=reason)]
+    if loss is LossType.AUTO:
+        [loss, *_] = fitting
+        because = f"the family is {family}" if family is Family.PERCEPTRON else f"the task is {task}"
+        chosen.append(Choice(field="training.loss.type", value=loss, reason=because))
+    return Decision(task, loss, chosen)
+
+
+def _looks(target: Column) -> tuple[str, Task]:
+    """What the target holds, in words, and the task that it looks like."""
+    if target.kind in (Kind.TEXT, Kind.BOOLEAN):
+        return "text" if target.kind is Kind.TEXT else "true/false", "Classification"
+    distinct = len(np.unique(target.values))
+    whole = bool((target.values == np.floor(target.values)).all())
+    kind = f"{'whole' if whole else 'real'} numbers with {distinct} different values"
+    return kind, "Classification" if whole and distinct <= FEW_VALUES else "Regression"
+
+
+def _task(family: Family, loss: LossType, looks: Task, holds: str) -> tuple[Task, str]:
+    match family:
+        case Family.LINEAR_REGRESSION:
+            return "Regression", "the family is LinearRegression"
+        case Family.LOGISTIC_REGRESSION | Family.PERCEPTRON:
+            return "Classification", f"the family is {family}"
+        case Family.MULTILAYER_PERCEPTRON:
+            for task, losses in LOSSES.items():
+                if loss in losses:
+                    return task, f"the loss is {loss}"
+            return looks, holds
