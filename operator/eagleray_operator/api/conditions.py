@@ -26,6 +26,7 @@ class ConditionType(StrEnum):
     SUSPENDED = "Suspended"
     COMPLETE = "Complete"
     FAILED = "Failed"
+    GATE_PASSED = "GatePassed"
 
 
 class Condition(Block):

@@ -25,6 +25,10 @@ class Reason(StrEnum):
     NOT_SUSPENDED = "NotSuspended"
     NOT_FINISHED = "NotFinished"
     SUSPENDED = "Suspended"
+    NOT_EVALUATED = "NotEvaluated"
+    NO_GATES = "NoGates"
+    GATES_PASSED = "GatesPassed"
+    GATE_FAILED = "GateFailed"
 
     # Progress of a deployment
     WAITING_FOR_JOB = "WaitingForJob"

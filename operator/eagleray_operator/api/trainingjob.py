@@ -8,6 +8,7 @@ from pydantic import Field
 from eagleray_operator.api.common import Metadata, Quantity, Runtime
 from eagleray_operator.api.conditions import Condition
 from eagleray_operator.api.reasons import Reason
+from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import INT32_MAX, Block, Data, Model, Reference, Rule, Training
 from eagleray_runtime.contract.reports import Choice, DataReport, HistoryPoint, Metric, SavedModel, Stage
 
@@ -88,7 +89,7 @@ class RunPolicy(Block):
     )
 
 
-IMMUTABLE = ("data", "model", "training", "output", "runtime")
+IMMUTABLE = ("data", "model", "training", "evaluation", "output", "runtime")
 
 
 class TrainingJobSpec(Block):
@@ -125,6 +126,9 @@ class TrainingJobSpec(Block):
     data: Data = Field(description="The rows to learn from.")
     model: Model = Field(description="What is trained.")
     training: Training = Field(default_factory=Training, description="How the model is trained.")
+    evaluation: blocks.Evaluation = Field(
+        default_factory=blocks.Evaluation, description="How the finished model is measured, and what it must come up to."
+    )
     output: Output = Field(default_factory=Output, description="Where the model goes.")
     workers: Workers = Field(default_factory=Workers, description="The workers that train.")
     runtime: Runtime = Field(default_factory=Runtime, description="The pods' software.")
@@ -149,10 +153,21 @@ class Progress(Block):
     history: list[HistoryPoint] = Field(default_factory=list, max_length=50, description="Losses by epoch, at most 50 of them.")
 
 
+class GateResult(Block):
+    """What a gate came to."""
+
+    metric: str = Field(description="Metric that the gate looks at.")
+    part: str = Field(description="Part of the data.")
+    value: float | None = Field(None, description="What it was; unset if it could not be measured.")
+    wanted: str = Field(description="What it had to be.")
+    passed: bool = Field(description="Whether it was.")
+
+
 class Evaluation(Block):
     """How good the finished model is."""
 
     metrics: list[Metric] = Field(default_factory=list, max_length=64, description="Metrics by part of the data.")
+    gates: list[GateResult] = Field(default_factory=list, max_length=16, description="What the gates came to.")
 
 
 class Attempt(Block):
@@ -177,7 +192,7 @@ class TrainingJobStatus(Block):
         default_factory=list,
         max_length=16,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        description="Succeeded is the summary; Accepted, Progressing, Suspended, Complete and Failed stand beside it.",
+        description="Succeeded is the summary; Accepted, Progressing, Suspended, Complete, Failed, GatePassed beside it.",
     )
     progress: Progress | None = Field(None, description="How far the job is.")
     chosen: list[Choice] = Field(default_factory=list, max_length=32, description="Values that were chosen for you, and why.")

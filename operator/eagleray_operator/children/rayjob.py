@@ -45,6 +45,7 @@ def config(job: TrainingJob, attempt: int, training: Training, settings: Setting
         data_file=data_file,
         model=spec.model,
         training=spec.training,
+        evaluation=spec.evaluation,
         workers=WorkerBounds(min=spec.workers.min, max=spec.workers.most, cpus=spec.workers.cpus, gpus=spec.workers.gpus),
         output=training.output.location,
         checkpoints=training.output.under(f".checkpoints/{job.metadata.uid}"),

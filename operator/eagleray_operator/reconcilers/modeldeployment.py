@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from eagleray_operator.api import names
-from eagleray_operator.api.conditions import ConditionStatus, ConditionType, find
+from eagleray_operator.api.conditions import Condition, ConditionStatus, ConditionType, find
 from eagleray_operator.api.modeldeployment import (
     ModelDeployment,
     ModelDeploymentStatus,
@@ -87,10 +87,15 @@ def _source(deployment: ModelDeployment, observed: Observed, settings: Settings)
         return None
     job = TrainingJob.model_validate(manifest)
     succeeded = find(job.status.conditions, ConditionType.SUCCEEDED)
-    if job.status.model is None or succeeded is None or succeeded.status != "True":
+    if job.status.model is None or succeeded is None or succeeded.status != "True" or _failed_gate(job) is not None:
         return job
     store = placement.output_of(job, settings)
     return Source(job.status.model.uri, job.status.model.digest, store.secret, job.metadata.name)
+
+
+def _failed_gate(job: TrainingJob) -> Condition | None:
+    gate = find(job.status.conditions, ConditionType.GATE_PASSED)
+    return gate if gate is not None and gate.status == "False" else None
 
 
 def _serve(
@@ -343,6 +348,10 @@ def _wait_for_job(deployment: ModelDeployment, observed: Observed, job: Training
     if succeeded is not None and succeeded.status == "False":
         words = f"TrainingJob {name} failed by {succeeded.reason}: {succeeded.message} Create a job that succeeds."
         told = ("False", Reason.WAITING_FOR_JOB, words)
+        return _conclude(deployment, deployment.status, _as_before(deployment, told), told, Plan(), now)
+    if (gate := _failed_gate(job)) is not None:
+        words = f"TrainingJob {name}: {gate.message} Create a job that passes, or name the model's place in model.uri."
+        told = ("False", Reason.GATE_FAILED, words)
         return _conclude(deployment, deployment.status, _as_before(deployment, told), told, Plan(), now)
     reason = progressing.reason if progressing else "not started"
     words = f"TrainingJob {name} is {reason}. This follows when it has succeeded."

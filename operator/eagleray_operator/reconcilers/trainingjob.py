@@ -7,10 +7,10 @@ from typing import Any
 from eagleray_operator.api import names
 from eagleray_operator.api.conditions import ConditionStatus, ConditionType, find
 from eagleray_operator.api.reasons import Reason
-from eagleray_operator.api.trainingjob import Attempt, TrainingJob, TrainingJobStatus
+from eagleray_operator.api.trainingjob import Attempt, Evaluation, TrainingJob, TrainingJobStatus
 from eagleray_operator.children import claim, configmap, networkpolicy, rayjob, secret
 from eagleray_operator.cluster.port import Manifest, Ref
-from eagleray_operator.reconcilers import autoscaling, causes, engines, placement, reports, retry
+from eagleray_operator.reconcilers import autoscaling, causes, engines, gates, placement, reports, retry
 from eagleray_operator.reconcilers.attempts import FINAL, AttemptState, Finding, examine
 from eagleray_operator.reconcilers.causes import Cause
 from eagleray_operator.reconcilers.plan import Deletion, Observed, Plan
@@ -242,13 +242,11 @@ def _as_seen(child: Manifest) -> Deletion:
 
 def _succeed(job: TrainingJob, status: TrainingJobStatus, now: datetime) -> Plan:
     attempt = status.attempts[-1].model_copy(update={"reason": Reason.COMPLETED, "message": "", "end_time": now})
-    status = reports.with_attempt(status, attempt).model_copy(update={"completion_time": now})
+    measured = status.evaluation or Evaluation()
+    measured = measured.model_copy(update={"gates": gates.judge(job.spec.evaluation.gates, measured.metrics)})
+    status = reports.with_attempt(status, attempt).model_copy(update={"completion_time": now, "evaluation": measured})
     model = status.model
-    scores = [
-        f"{metric.name} {metric.value:.4g} on {metric.part}"
-        for metric in (status.evaluation.metrics if status.evaluation else [])
-        if metric.part == "Test"
-    ]
+    scores = [f"{metric.name} {metric.value:.4g} on {metric.part}" for metric in measured.metrics if metric.part == "Test"]
     message = f"Saved {model.digest if model else ''} to {model.uri if model else ''}. {', '.join(scores)}".strip()
     state = State(("False", Reason.COMPLETED, message), ("True", Reason.COMPLETED, message))
     return _conclude(job, status, state, Plan(requeue_after=LEFT_OVER_SECONDS), now)
@@ -385,6 +383,8 @@ def _conclude(
     suspended: ConditionStatus = "True" if state.suspended else "False"
     conditions.set(ConditionType.SUSPENDED, suspended, Reason.SUSPENDED_BY_USER if state.suspended else Reason.NOT_SUSPENDED)
     outcome, reason, message = state.outcome
+    passed = gates.verdict(status.evaluation.gates if status.evaluation else []) if outcome == "True" else gates.NOT_EVALUATED
+    conditions.set(ConditionType.GATE_PASSED, *passed)
     for type_, wanted in ((ConditionType.COMPLETE, "True"), (ConditionType.FAILED, "False")):
         if outcome == wanted:
             conditions.set(type_, "True", reason, message)

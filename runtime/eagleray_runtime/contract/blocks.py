@@ -60,6 +60,7 @@ def only_with(discriminator: str, values: tuple[str, ...], *fields: str) -> list
 
 Seed = Annotated[int, Field(ge=0, le=INT32_MAX)]
 Name = Annotated[str, Field(min_length=1, max_length=253)]
+MetricName = Annotated[str, Field(min_length=1, max_length=63)]
 
 
 class Reference(Block):
@@ -512,7 +513,7 @@ class Gradients(Block):
 class EarlyStopping(Block):
     """The end of training when it does not help any more; the model is then that of the best epoch."""
 
-    metric: Annotated[str, Field(min_length=1, max_length=63)] = Field(
+    metric: MetricName = Field(
         "Loss",
         description="What must improve on the validation part: Loss or a metric of the task (Accuracy, R2). Default Loss.",
     )
@@ -550,4 +551,58 @@ class Training(Block):
         None,
         description="End the training when it does not help any more; the model is then that of the best epoch. "
         "Unset means that all epochs are trained.",
+    )
+
+
+class EvaluatedPart(StrEnum):
+    """Part of the data that a gate looks at."""
+
+    TEST = "Test"
+    VALIDATION = "Validation"
+
+
+class Bound(StrEnum):
+    """What of a metric a gate looks at."""
+
+    VALUE = "Value"
+    PESSIMISTIC = "Pessimistic"
+
+
+class Gate(Block):
+    """What a model must come up to before a deployment follows its job."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("has(self.min) || has(self.max)", "a gate needs min or max"),
+        Rule("!has(self.min) || !has(self.max) || self.min <= self.max", "min of a gate is above its max"),
+    )
+
+    metric: MetricName = Field(description="Metric of the task, such as Accuracy or R2.")
+    part: EvaluatedPart = Field(EvaluatedPart.TEST, description="Part of the data: Test or Validation. Default Test.")
+    bound: Bound = Field(
+        Bound.VALUE,
+        description="Value: the metric itself. Pessimistic: the end of its confidence interval that is worse for the gate. "
+        "Default Value.",
+    )
+    min: float | None = Field(None, description="Least value that passes.")
+    max: float | None = Field(None, description="Largest value that passes.")
+
+
+class Evaluation(Block):
+    """How the finished model is measured, and what it must come up to."""
+
+    metrics: list[MetricName] | None = Field(
+        None,
+        min_length=1,
+        max_length=16,
+        description="Metrics to tell. Classes: Accuracy, BalancedAccuracy, Precision, Recall, F1, ROCAUC, AveragePrecision, "
+        "LogLoss; of two classes those of the second by name, of more the mean over the classes. Numbers: MSE, RMSE, MAE, "
+        "MAPE, R2. Unset means Accuracy, F1, ROCAUC and LogLoss, or RMSE, MAE and R2.",
+    )
+    confidence_percent: int = Field(
+        95, ge=50, le=99, description="Confidence of the intervals on validation and test part, in percent. Default 95."
+    )
+    gates: list[Gate] = Field(
+        default_factory=list,
+        max_length=16,
+        description="What the model must come up to; one that does not is saved, and no deployment follows it.",
     )

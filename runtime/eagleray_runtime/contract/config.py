@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from eagleray_runtime.contract.blocks import Block, Data, Engine, Model, Training
+from eagleray_runtime.contract.blocks import Block, Data, Engine, Evaluation, Model, Training
 
 
 class ResourceIdentity(Block):
@@ -55,6 +55,7 @@ class TrainingConfig(Block):
     data_file: str | None = None
     model: Model
     training: Training
+    evaluation: Evaluation = Field(default_factory=Evaluation)
     workers: WorkerBounds
     output: Location
     checkpoints: Location

@@ -55,11 +55,13 @@ class HistoryPoint(Block):
 
 
 class Metric(Block):
-    """A metric of the finished model on one part of the data."""
+    """A metric of the finished model on one part of the data; `low` and `high` bound its confidence interval."""
 
     name: str
     part: Literal["Training", "Validation", "Test"]
     value: float
+    low: float | None = None
+    high: float | None = None
 
 
 class DataReport(Block):

@@ -132,7 +132,7 @@ def _draft(config: TrainingConfig, plan: Plan, dataset: Dataset, outcome: Outcom
         preparation=dataset.preparation,
         target=dataset.target,
         classes=dataset.classes,
-        metrics=evaluate(network, dataset),
+        metrics=evaluate(network, dataset, plan.metrics, config.evaluation.confidence_percent, plan.seed),
         history=outcome.history,
         coefficients=coefficients,
         lineage=Lineage(

@@ -1,67 +1,66 @@
-"""Metrics of the finished model on each part of the data; computed in NumPy whichever engine trained."""
+"""How good the finished model is on each part of the data, with how sure that is."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
-from eagleray_runtime.arrays import AnyArray, Floats
 from eagleray_runtime.contract.reports import Metric
 from eagleray_runtime.data.dataset import Dataset, Part
-from eagleray_runtime.data.preparation import Affine
-from eagleray_runtime.models.heads import Head, class_numbers, log_probabilities
 from eagleray_runtime.models.network import Network
+from eagleray_runtime.training import metrics
+from eagleray_runtime.training.metrics import Classes, Numbers
 
-Measure = Callable[[Floats, AnyArray], dict[str, float]]
-"""Metrics by name of outputs before the head [rows, outputs], and what they should be [rows]."""
+MOST_DRAWS, FEWEST_DRAWS, ROWS_OF_ALL_DRAWS = 400, 100, 5_000_000
+"""Resamples of the bootstrap: as many as so many rows allow, within these bounds."""
 
-
-def metric_names(head: Head) -> list[str]:
-    """The metrics of a model with this head."""
-    if head == "Identity":
-        return ["RMSE", "MAE", "R2"]
-    return ["Accuracy"] if head == "Argmax" else ["Accuracy", "LogLoss"]
+STREAM = 3
+"""First word after the seed that keeps these random numbers apart from those of training."""
 
 
-def measure(head: Head, target: Affine) -> Measure:
-    """What measures a model with this head; numbers are told in the target's own unit."""
-    if head == "Identity":
-        return lambda outputs, y: regression(outputs, y, target)
-    return lambda outputs, y: classification(head, outputs, y)
+def evaluate(network: Network, dataset: Dataset, names: Sequence[str], confidence_percent: int, seed: int) -> list[Metric]:
+    """The named metrics, part by part; validation and test part with their confidence interval.
 
-
-def evaluate(network: Network, dataset: Dataset) -> list[Metric]:
-    """The metrics of the task, part by part.
-
-    A part without rows has no metrics, nor has R2 a part whose target never changes.
+    A part without rows has no metrics, nor has a part one that is not defined for it.
     """
     parts: list[tuple[Literal["Training", "Validation", "Test"], Part]] = [
         ("Training", dataset.training),
         ("Validation", dataset.validation),
         ("Test", dataset.test),
     ]
-    of = measure(network.architecture.head, dataset.preparation.target)
-    return [
-        Metric(name=name, part=part_name, value=value)
-        for part_name, part in parts
-        if part.rows
-        for name, value in of(network.forward(part.x), part.y).items()
-    ]
+    found: list[Metric] = []
+    for number, (name, part) in enumerate(parts):
+        if not part.rows:
+            continue
+        of = metrics.answers(network.architecture.head, dataset.preparation.target, network.forward(part.x), part.y)
+        values = {metric: value for metric in names if np.isfinite(value := metrics.value(metric, of))}
+        spans = {}
+        if name != "Training":
+            spans = intervals(of, list(values), confidence_percent, np.random.default_rng([seed, STREAM, number]))
+        for metric, value in values.items():
+            low, high = spans.get(metric, (None, None))
+            found.append(Metric(name=metric, part=name, value=value, low=low, high=high))
+    return found
 
 
-def classification(head: Head, outputs: Floats, y: AnyArray) -> dict[str, float]:
-    """Share of right labels, and where the head gives probabilities the mean of -ln p(label)."""
-    metrics = {"Accuracy": float((class_numbers(head, outputs) == y).mean())}
-    if head != "Argmax":
-        metrics["LogLoss"] = -float(log_probabilities(head, outputs)[np.arange(len(y)), y].mean())
-    return metrics
+def intervals(
+    of: Numbers | Classes, names: Sequence[str], confidence_percent: int, random: np.random.Generator
+) -> dict[str, tuple[float, float]]:
+    """Percentile bootstrap (Efron 1979): between which values a metric lies for so many percent of resamples of the rows.
 
-
-def regression(outputs: Floats, y: AnyArray, target: Affine) -> dict[str, float]:
-    """sqrt(mean e^2), mean |e| and 1 - sum e^2 / sum (y - mean y)^2 of the errors e in the target's own unit."""
-    errors = (outputs[:, 0] - y) * target.scale
-    spread = float(((y - y.mean()) ** 2).sum()) * target.scale**2
-    metrics = {"RMSE": float(np.sqrt((errors**2).mean())), "MAE": float(np.abs(errors).mean())}
-    if spread > 0:
-        metrics["R2"] = 1.0 - float((errors**2).sum()) / spread
-    return metrics
+    A metric is left out that half of the resamples do not define.
+    """
+    rows = len(of.right)
+    draws = min(MOST_DRAWS, max(FEWEST_DRAWS, ROWS_OF_ALL_DRAWS // rows))
+    outside = (100 - confidence_percent) / 2
+    values = np.empty((draws, len(names)))
+    for draw in range(draws):
+        sample = of.take(random.integers(rows, size=rows))
+        values[draw] = [metrics.value(name, sample) for name in names]
+    found = {}
+    for name, column in zip(names, values.T, strict=True):
+        defined = column[np.isfinite(column)]
+        if len(defined) > draws / 2:
+            low, high = np.percentile(defined, [outside, 100 - outside])
+            found[name] = (float(low), float(high))
+    return found

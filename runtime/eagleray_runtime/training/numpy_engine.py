@@ -17,9 +17,8 @@ from eagleray_runtime.errors import Diverged
 from eagleray_runtime.models.initialization import initial_parameters
 from eagleray_runtime.models.network import Network
 from eagleray_runtime.storage import Store
-from eagleray_runtime.training import optimizers
+from eagleray_runtime.training import metrics, optimizers
 from eagleray_runtime.training.course import Course
-from eagleray_runtime.training.evaluation import measure
 from eagleray_runtime.training.order import dropout_stream, row_order
 from eagleray_runtime.training.outcome import EpochEnd, Outcome
 from eagleray_runtime.training.patience import LOSS
@@ -171,5 +170,5 @@ def _validation(run: Run, dataset: Dataset) -> tuple[float | None, float | None]
     outputs = run.network.forward(part.x)
     metric = None
     if plan.stop is not None and plan.stop_on != LOSS:
-        metric = measure(plan.architecture.head, dataset.preparation.target)(outputs, part.y).get(plan.stop_on)
+        metric = metrics.value(plan.stop_on, metrics.answers(plan.architecture.head, dataset.preparation.target, outputs, part.y))
     return plan.loss.mean(outputs, part.y)[0] * plan.unit, metric

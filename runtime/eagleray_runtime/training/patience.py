@@ -7,7 +7,6 @@ from typing import Any
 from eagleray_runtime.contract.blocks import Block
 
 LOSS = "Loss"
-LARGER_IS_BETTER = frozenset({"Accuracy", "BalancedAccuracy", "Precision", "Recall", "F1", "ROCAUC", "AveragePrecision", "R2"})
 
 
 class Patience(Block):

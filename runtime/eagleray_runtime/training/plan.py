@@ -5,10 +5,14 @@ import json
 import math
 from dataclasses import dataclass, field
 
+from pydantic import Field
+
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import (
     Block,
     ClassWeights,
+    EvaluatedPart,
+    Evaluation,
     Family,
     Gradients,
     Initialization,
@@ -24,10 +28,9 @@ from eagleray_runtime.errors import ModelInvalid
 from eagleray_runtime.models import initialization
 from eagleray_runtime.models.architecture import Architecture, build
 from eagleray_runtime.models.losses import Loss, balanced
-from eagleray_runtime.training import schedule
-from eagleray_runtime.training.evaluation import metric_names
+from eagleray_runtime.training import metrics, schedule
 from eagleray_runtime.training.optimizers import Rule
-from eagleray_runtime.training.patience import LARGER_IS_BETTER, LOSS, Patience
+from eagleray_runtime.training.patience import LOSS, Patience
 from eagleray_runtime.training.schedule import Schedule
 
 BATCH_ROWS = 32
@@ -43,9 +46,10 @@ PLATEAU_THRESHOLD = 1e-4
 class Plan(Block):
     """What one training run does.
 
-    `batch_rows` are the rows of one step over all workers; `unit` turns a loss of scaled targets into the target's own
-    unit. `stop_on` is the metric of `stop`, which is None when all epochs are trained; `plateau` is that of ReduceOnPlateau.
-    `fingerprint` is the same for two runs only if a checkpoint of one continues the other.
+    `batch_rows` are the rows of one step over all workers; `unit` turns a loss of scaled targets into the target's own unit.
+    `stop_on` is the metric of `stop`, which is None when all epochs are trained; `plateau` is that of ReduceOnPlateau.
+    `metrics` are those to tell of the finished model. `fingerprint` is the same for two runs only if a checkpoint of one
+    continues the other.
     """
 
     architecture: Architecture
@@ -61,6 +65,7 @@ class Plan(Block):
     stop: Patience | None = None
     stop_on: str = LOSS
     plateau: Patience | None = None
+    metrics: list[str] = Field(default_factory=list)
     fingerprint: str = ""
 
 
@@ -100,6 +105,7 @@ def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]
         stop=_stop(training.early_stopping, architecture, dataset),
         stop_on=training.early_stopping.metric if training.early_stopping else LOSS,
         plateau=_plateau(training.schedule),
+        metrics=_metrics(config.evaluation, architecture, dataset),
     )
     return plan.model_copy(update={"fingerprint": _fingerprint(config, dataset, plan)}), chosen.choices
 
@@ -173,13 +179,13 @@ def _stop(stopping: blocks.EarlyStopping | None, architecture: Architecture, dat
         raise ModelInvalid(
             "training.earlyStopping looks at the validation part, which is empty: set data.split.validationPercent"
         )
-    names = [LOSS, *metric_names(architecture.head)]
+    names = [LOSS, *metrics.names(architecture.head)]
     if stopping.metric not in names:
         raise ModelInvalid(f"training.earlyStopping.metric {stopping.metric} is not one of this task: use {', '.join(names)}")
     return Patience(
         epochs=stopping.patience_epochs,
         min_delta=stopping.min_delta,
-        larger_is_better=stopping.metric in LARGER_IS_BETTER,
+        larger_is_better=stopping.metric in metrics.LARGER_IS_BETTER,
     )
 
 
@@ -187,6 +193,24 @@ def _plateau(spec: blocks.Schedule) -> Patience | None:
     if spec.type is not ScheduleType.REDUCE_ON_PLATEAU:
         return None
     return Patience(epochs=spec.every_epochs or schedule.EVERY_EPOCHS, threshold=PLATEAU_THRESHOLD)
+
+
+def _metrics(evaluation: Evaluation, architecture: Architecture, dataset: Dataset) -> list[str]:
+    """The metrics to tell, those of the gates among them."""
+    known = metrics.names(architecture.head)
+    told = evaluation.metrics or metrics.USUAL[architecture.head]
+    rows = {EvaluatedPart.VALIDATION: dataset.validation.rows, EvaluatedPart.TEST: dataset.test.rows}
+    for number, gate in enumerate(evaluation.gates):
+        if not rows[gate.part]:
+            raise ModelInvalid(
+                f"evaluation.gates[{number}] looks at the {gate.part.lower()} part, which is empty: "
+                f"set data.split.{gate.part.lower()}Percent"
+            )
+    wanted = list(dict.fromkeys([*told, *(gate.metric for gate in evaluation.gates)]))
+    for name in wanted:
+        if name not in known:
+            raise ModelInvalid(f"evaluation: {name} is not a metric of this task: use {', '.join(known)}")
+    return wanted
 
 
 def _fingerprint(config: TrainingConfig, dataset: Dataset, plan: Plan) -> str:

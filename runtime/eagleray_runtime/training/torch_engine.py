@@ -5,7 +5,6 @@ workers changes how long training takes and not (but for rounding) what comes ou
 """
 
 import json
-import math
 import sys
 import tempfile
 import time
@@ -36,8 +35,8 @@ from eagleray_runtime.models.initialization import initial_parameters
 from eagleray_runtime.models.torch_losses import total_loss
 from eagleray_runtime.models.torch_network import TorchNetwork
 from eagleray_runtime.storage import Store
+from eagleray_runtime.training import metrics
 from eagleray_runtime.training.course import Course
-from eagleray_runtime.training.evaluation import measure
 from eagleray_runtime.training.optimizers import RMS_DECAY, Rule
 from eagleray_runtime.training.order import dropout_stream, row_order
 from eagleray_runtime.training.outcome import EpochEnd, Outcome
@@ -274,7 +273,7 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
         if course.end_epoch(loss, valid, metric):
             run.keep_best()
         if report or save or course.is_over:
-            metrics = {
+            summary = {
                 "epoch": course.epoch,
                 "step": course.step,
                 "training": loss,
@@ -282,7 +281,7 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
                 "resumed_from": resumed_from,
                 "history": run.told_history() if rank == 0 else [],
             }
-            _report(run, metrics, save=bool(save))
+            _report(run, summary, save=bool(save))
             reported_at = time.monotonic()
             saved_at = reported_at if save else saved_at
     if rank:
@@ -351,7 +350,8 @@ def _held_out(run: Run, part: tuple[torch.Tensor, torch.Tensor], target: Affine)
         metric = 0.0
         if plan.stop is not None and plan.stop_on != LOSS and run.rank == 0:
             outputs = run.network(part[0]).double().cpu().numpy()
-            metric = measure(plan.architecture.head, target)(outputs, part[1].cpu().numpy()).get(plan.stop_on, math.nan)
+            of = metrics.answers(plan.architecture.head, target, outputs, part[1].cpu().numpy())
+            metric = metrics.value(plan.stop_on, of)
     run.network.train()
     return loss, metric
 
@@ -364,14 +364,14 @@ def _over_workers(run: Run, values: list[float]) -> list[float]:
     return [float(value) for value in sums]
 
 
-def _report(run: Run, metrics: dict[str, Any], *, save: bool) -> None:
+def _report(run: Run, told: dict[str, Any], *, save: bool) -> None:
     if run.rank == 0:
         # Ray prints what a worker writes into the driver's log.
-        sys.stdout.write(f"epoch {run.course.epoch} of {run.plan.epochs}: loss {metrics['training']:.6g}, {run.world} workers\n")
+        sys.stdout.write(f"epoch {run.course.epoch} of {run.plan.epochs}: loss {told['training']:.6g}, {run.world} workers\n")
         sys.stdout.flush()
     if not save or run.rank:
-        ray.train.report(metrics)
+        ray.train.report(told)
         return
     with tempfile.TemporaryDirectory() as folder:
         run.save(Path(folder))
-        ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
+        ray.train.report(told, checkpoint=Checkpoint.from_directory(folder))

@@ -231,6 +231,18 @@ def test_a_deployment_waits_for_its_job_and_follows_when_it_has_succeeded():
     assert DIGEST in config["data"]["config.json"]
 
 
+def test_a_model_that_failed_a_gate_is_not_followed():
+    saved = {"uri": "s3://models/default/iris/uid-of-j", "digest": DIGEST, "sizeBytes": 1, "parameters": 1, "engine": "NumPy"}
+    conditions = [
+        {"type": "Succeeded", "status": "True", "reason": "Completed"},
+        {"type": "GatePassed", "status": "False", "reason": "GateFailed", "message": "R2 on Test is 0.1, wanted at least 0.5."},
+    ]
+    plan = plan_of(deployment(**FOLLOW), see(references={JOB: job_manifest(status={"conditions": conditions, "model": saved})}))
+    assert told(plan) == ("False", "GateFailed")
+    assert "R2 on Test is 0.1" in condition(plan.status, "Ready")["message"]
+    assert plan.apply == ()
+
+
 def test_a_failed_job_is_told_with_its_cause():
     failed = job_manifest(
         status={"conditions": [{"type": "Succeeded", "status": "False", "reason": "DataInvalid", "message": "x"}]}

@@ -1,0 +1,163 @@
+"""Metrics of predictions, in NumPy whichever engine trained; scikit-learn's definitions, NaN where one is not defined.
+
+Of two classes, precision, recall, F1, ROCAUC and AveragePrecision are those of the second one by name; of more classes they are
+the mean over the classes, each against all others.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+
+from eagleray_runtime.arrays import AnyArray, Bools, Floats, Integers
+from eagleray_runtime.data.preparation import Affine
+from eagleray_runtime.models.heads import Head, class_numbers, log_probabilities
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model answered, and what was right; every array has one entry for each row."""
+
+    def take(self, rows: Integers) -> Self:
+        """The answers of those rows, as often as they are named."""
+        return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class Numbers(Answers):
+    """Float64 [rows] each, in the target's own unit."""
+
+    right: Floats
+    answered: Floats
+
+
+@dataclass(frozen=True)
+class Classes(Answers):
+    """Class numbers int64 [rows]; `scores` float64 [rows, classes], larger for a likelier class: log-probabilities if the model
+    gives any."""
+
+    right: Integers
+    answered: Integers
+    scores: Floats
+
+
+def answers(head: Head, target: Affine, outputs: Floats, y: AnyArray) -> Numbers | Classes:
+    """What outputs before the head [rows, outputs] say, beside `y` [rows]: scaled targets or class numbers."""
+    if head == "Identity":
+        return Numbers(y * target.scale + target.offset, outputs[:, 0] * target.scale + target.offset)
+    scores = outputs if head == "Argmax" else log_probabilities(head, outputs)
+    return Classes(y, class_numbers(head, outputs), scores)
+
+
+def _r2(of: Numbers) -> float:
+    spread = float(((of.right - of.right.mean()) ** 2).sum())
+    return 1.0 - float(((of.answered - of.right) ** 2).sum()) / spread if spread > 0 else np.nan
+
+
+def _mse(of: Numbers) -> float:
+    return float(((of.answered - of.right) ** 2).mean())
+
+
+def _mape(of: Numbers) -> float:
+    return float((np.abs(of.answered - of.right) / np.abs(of.right)).mean()) if of.right.all() else np.nan
+
+
+REGRESSION: Mapping[str, Callable[[Numbers], float]] = {
+    "MSE": _mse,
+    "RMSE": lambda of: _mse(of) ** 0.5,
+    "MAE": lambda of: float(np.abs(of.answered - of.right).mean()),
+    "MAPE": _mape,
+    "R2": _r2,
+}
+
+
+def confusion(of: Classes) -> Integers:
+    """Number of rows by right and answered class, int64 [classes, classes]."""
+    classes = of.scores.shape[1]
+    return np.bincount(of.right * classes + of.answered, minlength=classes * classes).reshape(classes, classes)
+
+
+def _ratio(part: Floats | Integers, whole: Floats | Integers) -> Floats:
+    """Part of the whole, 0 where there is nothing."""
+    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+
+
+def _over_classes(of: Classes, values: Floats, counted: Bools) -> float:
+    """The second class's value of two classes; of more, the mean over those that occur."""
+    if len(values) == 2:
+        return float(values[1])
+    return float(values[counted].mean())
+
+
+def _of_confusion(of: Classes, value: Callable[[Floats, Floats], Floats]) -> float:
+    counts = confusion(of)
+    hits, answered, right = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
+    return _over_classes(of, value(_ratio(hits, answered), _ratio(hits, right)), (answered + right) > 0)
+
+
+def _balanced_accuracy(of: Classes) -> float:
+    counts = confusion(of)
+    right = counts.sum(axis=1)
+    return float(_ratio(np.diag(counts), right)[right > 0].mean())
+
+
+def _each_against_all_others(of: Classes, value: Callable[[Bools, Floats], float]) -> float:
+    if of.scores.shape[1] == 2:
+        return value(of.right == 1, of.scores[:, 1] - of.scores[:, 0])
+    return float(np.mean([value(of.right == number, of.scores[:, number]) for number in range(of.scores.shape[1])]))
+
+
+def _roc_auc(positive: Bools, score: Floats) -> float:
+    """Share of pairs of a positive and a negative row in which the positive one has the higher score, ties counting half."""
+    positives = int(positive.sum())
+    negatives = len(positive) - positives
+    if not positives or not negatives:
+        return np.nan
+    _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def _average_precision(positive: Bools, score: Floats) -> float:
+    """Sum over thresholds of precision times the gain in recall."""
+    positives = int(positive.sum())
+    if not positives:
+        return np.nan
+    order = np.argsort(-score, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
+    hits = np.cumsum(positive[order])[ends]
+    return float((np.diff(hits, prepend=0) / positives * hits / (ends + 1)).sum())
+
+
+CLASSIFICATION: Mapping[str, Callable[[Classes], float]] = {
+    "Accuracy": lambda of: float((of.answered == of.right).mean()),
+    "BalancedAccuracy": _balanced_accuracy,
+    "Precision": lambda of: _of_confusion(of, lambda precision, recall: precision),
+    "Recall": lambda of: _of_confusion(of, lambda precision, recall: recall),
+    "F1": lambda of: _of_confusion(of, lambda precision, recall: _ratio(2 * precision * recall, precision + recall)),
+    "ROCAUC": lambda of: _each_against_all_others(of, _roc_auc),
+    "AveragePrecision": lambda of: _each_against_all_others(of, _average_precision),
+    "LogLoss": lambda of: -float(of.scores[np.arange(len(of.right)), of.right].mean()),
+}
+
+LARGER_IS_BETTER = frozenset(CLASSIFICATION) - {"LogLoss"} | {"R2"}
+USUAL: dict[Head, tuple[str, ...]] = {
+    "Identity": ("RMSE", "MAE", "R2"),
+    "Softmax": ("Accuracy", "F1", "ROCAUC", "LogLoss"),
+    "Sigmoid": ("Accuracy", "F1", "ROCAUC", "LogLoss"),
+    "Argmax": ("Accuracy", "F1", "ROCAUC"),
+}
+"""The metrics that are told where the spec names none."""
+
+
+def names(head: Head) -> list[str]:
+    """The metrics that a model with this head can have."""
+    if head == "Identity":
+        return list(REGRESSION)
+    return [name for name in CLASSIFICATION if head != "Argmax" or name != "LogLoss"]
+
+
+def value(name: str, of: Numbers | Classes) -> float:
+    """One metric; NaN where it is not defined, for want of rows of a class or of different targets."""
+    return REGRESSION[name](of) if isinstance(of, Numbers) else CLASSIFICATION[name](of)
