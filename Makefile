@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-cluster test test-faults check lint fast cluster-up cluster-down generate verify bench lock
+.PHONY: help setup demo demo-cluster test test-faults check lint fast cluster-up cluster-down generate verify bench bench-training lock
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -69,6 +69,9 @@ verify: $(VENV)/.dev ## Fail if a generated file is not what `make generate` wou
 bench: $(VENV)/.dev ## Ratios against peers on this machine, in one run
 	$(BIN)/python -m bench.serving
 	$(BIN)/python -m bench.operator
+
+bench-training: $(VENV)/.dev ## How good and how fast training is beside scikit-learn's, on real data
+	EAGLERAY_ALLOW_FILE_URIS=1 OMP_NUM_THREADS=1 $(BIN)/python -m bench.training
 
 lock: $(VENV)/.build ## Resolve the requirements anew
 	PATH=$(abspath $(BIN)):$$PATH sh requirements/lock.sh

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import tempfile
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -113,9 +114,17 @@ class Stage:
             await asyncio.to_thread(operator.until_leading)
         return operator
 
-    async def keep_running(self, name: str = "one") -> None:
-        """Start the operator again whenever it ends, as the kubelet does; `restarts` counts."""
-        operator = self.operators[name]
+    @asynccontextmanager
+    async def kubelet(self, name: str = "one") -> AsyncIterator[None]:
+        """Start the operator again whenever it ends, as one that cannot renew its lease does; `restarts` counts."""
+        self.restarts = 0
+        keeping = asyncio.create_task(self._keep_running(self.operators[name]))
+        try:
+            yield
+        finally:
+            keeping.cancel()
+
+    async def _keep_running(self, operator: OperatorProcess) -> None:
         while True:
             await asyncio.sleep(0.2)
             if operator.process.poll() is not None:

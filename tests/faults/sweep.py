@@ -116,7 +116,9 @@ class Sweep:
             self._stage.proxy.fault = Fault()
             freeze.release()
             await self._stage.start()
-            for (scenario, play), (_, point), (problem, dump) in zip(plays, batch, await performing, strict=True):
+            async with self._stage.kubelet():
+                ends = await performing
+            for (scenario, play), (_, point), (problem, dump) in zip(plays, batch, ends, strict=True):
                 missed = "" if play.namespace in freeze.frozen else " (not reached)"
                 self._judge(scenario, fault, problem, dump, f"killed {point}{missed}")
             self._stage.kill()
@@ -129,14 +131,12 @@ class Sweep:
         Returns the faults.
         """
         await self._stage.start()
-        self._stage.restarts = 0
-        kubelet = asyncio.create_task(self._stage.keep_running())
         made = {name: make() for name, make in faults.items()}
         plays = [(name, scenario, self.play(scenario)) for name in made for scenario in SCENARIOS for _ in range(copies)]
         [only, *more] = made.values()
         self._stage.proxy.fault = Shared({play.namespace: made[name] for name, _, play in plays}) if more else only
-        ends = await self._perform([(scenario, play) for _, scenario, play in plays], before_the_end=self._lift)
-        kubelet.cancel()
+        async with self._stage.kubelet():
+            ends = await self._perform([(scenario, play) for _, scenario, play in plays], before_the_end=self._lift)
         for (name, scenario, _), (problem, dump) in zip(plays, ends, strict=True):
             if self._stage.restarts > restarts:
                 problem = problem or f"the operator ended {self._stage.restarts} times"

@@ -1,0 +1,217 @@
+"""Training beside scikit-learn: how good on real data over five seeds, and how fast per epoch in the same run.
+
+    python -m bench.training [--seeds 5]
+
+Both learn from the same prepared rows and are tested on the same ones, so that the table compares the training and nothing
+else. Where torch is installed, its engine's steps are timed beside a bare loop's.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sklearn import datasets, linear_model, neural_network
+from sklearn.exceptions import ConvergenceWarning
+
+from eagleray_runtime.contract.config import Location, TrainingConfig
+from eagleray_runtime.data.dataset import Dataset, load
+from eagleray_runtime.storage import Store
+from eagleray_runtime.training import metrics, numpy_engine
+from eagleray_runtime.training.plan import Plan, decide
+
+T_OF_95_PERCENT = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+"""Student's t, two-sided, by number of seeds."""
+
+HIDDEN = 64
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One family on one data set; `rivals` make scikit-learn's estimators of the family for a seed."""
+
+    data: Callable[[], Any]
+    family: str
+    metric: str
+    training: dict[str, Any]
+    rivals: tuple[Callable[[int], Any], ...]
+
+
+def perceptron(seed: int) -> Any:
+    return linear_model.Perceptron(random_state=seed, max_iter=50, tol=None)
+
+
+def logistic(seed: int) -> Any:
+    return linear_model.LogisticRegression(max_iter=5000, random_state=seed)
+
+
+def network(seed: int) -> Any:
+    return neural_network.MLPClassifier((HIDDEN,), batch_size=32, max_iter=100, random_state=seed)
+
+
+def regressor(seed: int) -> Any:
+    return neural_network.MLPRegressor(hidden_layer_sizes=(HIDDEN,), batch_size=32, max_iter=100, random_state=seed)
+
+
+def least_squares(seed: int) -> Any:
+    return linear_model.LinearRegression()
+
+
+def ridge(seed: int) -> Any:
+    return linear_model.Ridge(random_state=seed)
+
+
+LINEAR = {"epochs": 300, "optimizer": {"type": "Adam", "learningRate": 0.01, "weightDecay": 0.003}}
+NETWORK = {"epochs": 100}
+CLASSIC = {"epochs": 50}
+CONTESTS = {
+    "iris": Contest(datasets.load_iris, "LogisticRegression", "Accuracy", LINEAR, (logistic,)),
+    "iris, network": Contest(datasets.load_iris, "MultilayerPerceptron", "Accuracy", NETWORK, (network,)),
+    "breast cancer": Contest(datasets.load_breast_cancer, "LogisticRegression", "Accuracy", LINEAR, (logistic,)),
+    "breast cancer, perceptron": Contest(datasets.load_breast_cancer, "Perceptron", "Accuracy", CLASSIC, (perceptron,)),
+    "breast cancer, network": Contest(datasets.load_breast_cancer, "MultilayerPerceptron", "Accuracy", NETWORK, (network,)),
+    "digits": Contest(datasets.load_digits, "LogisticRegression", "Accuracy", LINEAR, (logistic,)),
+    "digits, perceptron": Contest(datasets.load_digits, "Perceptron", "Accuracy", CLASSIC, (perceptron,)),
+    "digits, network": Contest(datasets.load_digits, "MultilayerPerceptron", "Accuracy", NETWORK, (network,)),
+    "diabetes": Contest(datasets.load_diabetes, "LinearRegression", "R2", LINEAR, (least_squares, ridge)),
+    "diabetes, network": Contest(datasets.load_diabetes, "MultilayerPerceptron", "R2", NETWORK, (regressor,)),
+}
+
+
+def configuration(folder: Path, contest: Contest, seed: int, **training: Any) -> TrainingConfig:
+    """A job on the data set as CSV; the split follows the seed too."""
+    found = contest.data()
+    names = [f"c{number}" for number in range(found.data.shape[1])]
+    targets = [f"k{number}" for number in found.target] if contest.metric == "Accuracy" else found.target
+    rows = [",".join([*map(repr, map(float, row)), str(target)]) for row, target in zip(found.data, targets, strict=True)]
+    (folder / "rows.csv").write_text("\n".join([",".join([*names, "target"]), *rows]) + "\n")
+    return TrainingConfig.model_validate(
+        {
+            "resource": {"kind": "TrainingJob", "namespace": "bench", "name": "bench", "uid": "uid", "generation": 1},
+            "attempt": 1,
+            "engine": "NumPy",
+            "data": {
+                "configMapRef": {"name": "rows", "key": "rows.csv"},
+                "target": "target",
+                "split": {"validationPercent": 0, "testPercent": 25, "seed": seed},
+            },
+            "dataFile": str(folder / "rows.csv"),
+            "model": {"family": contest.family},
+            "training": contest.training | {"seed": seed} | training,
+            "workers": {"min": 1, "max": 1, "cpus": 1, "gpus": 0},
+            "output": {"uri": f"file://{folder}/model"},
+            "checkpoints": {"uri": f"file://{folder}/checkpoints"},
+        }
+    )
+
+
+def ours(folder: Path, plan: Plan, dataset: Dataset) -> numpy_engine.Network:
+    checkpoints = Store(Location(uri=f"file://{folder}/none"))
+    outcome = numpy_engine.train(plan, dataset, checkpoints, lambda end: None)
+    return numpy_engine.Network(plan.architecture, outcome.parameters)
+
+
+def scores(folder: Path, contest: Contest, seed: int) -> tuple[float, list[float]]:
+    """Our metric on the test part, and that of each rival."""
+    config = configuration(folder, contest, seed)
+    dataset = load(config)
+    plan, _ = decide(config, dataset)
+    trained, test = ours(folder, plan, dataset), dataset.test
+    answers = metrics.answers(plan.architecture.head, dataset.preparation.target, trained.forward(test.x), test.y)
+    x, y = dataset.training.x, dataset.training.y
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        theirs = [make(seed).fit(x, y).score(test.x, test.y) for make in contest.rivals]
+    return metrics.value(contest.metric, answers), theirs
+
+
+def show_quality(folder: Path, seeds: int) -> bool:
+    say(f"{'':28} {'metric':9} {'ours':>7} {'best of theirs':>15} {'ours less theirs':>17}   95 % interval over {seeds} seeds")
+    good = True
+    for name, contest in CONTESTS.items():
+        found = [scores(folder, contest, seed) for seed in range(seeds)]
+        mine = [own for own, _ in found]
+        best = max(zip(*(theirs for _, theirs in found), strict=True), key=statistics.mean)
+        differences = [own - other for own, other in zip(mine, best, strict=True)]
+        margin = T_OF_95_PERCENT[seeds] * statistics.stdev(differences) / seeds**0.5
+        mean = statistics.mean(differences)
+        worse = mean + margin < 0
+        good = good and not worse
+        interval = f"{mean - margin:+.4f} to {mean + margin:+.4f}{'  WORSE' if worse else ''}"
+        say(f"{name:28} {contest.metric:9} {statistics.mean(mine):7.4f} {statistics.mean(best):15.4f} {mean:+17.4f}   {interval}")
+    return good
+
+
+# Speed
+
+
+def seconds_of(run: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def per_epoch(run: Callable[[int], None], epochs: int) -> float:
+    """Seconds of an epoch, the start left out: what more epochs take longer than fewer, the least of three."""
+    return min(seconds_of(lambda: run(3 * epochs)) - seconds_of(lambda: run(epochs)) for _ in range(3)) / (2 * epochs)
+
+
+def show_speed(folder: Path) -> bool:
+    contest = CONTESTS["digits, network"]
+    good = True
+    for name, family, training, make in (
+        (
+            "digits, 64 hidden units, Adam, 32 rows a step",
+            "MultilayerPerceptron",
+            {"optimizer": {"type": "Adam"}, "batchSize": 32},
+            lambda epochs: neural_network.MLPClassifier((HIDDEN,), batch_size=32, max_iter=epochs, n_iter_no_change=10**6),
+        ),
+        (
+            "digits, 64 hidden units, SGD, 200 rows a step",
+            "MultilayerPerceptron",
+            {"optimizer": {"type": "SGD"}, "batchSize": 200},
+            lambda epochs: neural_network.MLPClassifier(
+                (HIDDEN,), solver="sgd", momentum=0.0, batch_size=200, max_iter=epochs, n_iter_no_change=10**6
+            ),
+        ),
+    ):
+        config = configuration(folder, Contest(contest.data, family, "Accuracy", {}, ()), 0, **training)
+        dataset = load(config)
+
+        def own(epochs: int, config: TrainingConfig = config, dataset: Dataset = dataset) -> None:
+            changed = config.model_copy(update={"training": config.training.model_copy(update={"epochs": epochs})})
+            ours(folder, decide(changed, dataset)[0], dataset)
+
+        def theirs(epochs: int, make: Callable[[int], Any] = make, dataset: Dataset = dataset) -> None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                make(epochs).fit(dataset.training.x, dataset.training.y)
+
+        mine, other = per_epoch(own, 15), per_epoch(theirs, 15)
+        good = good and mine <= other
+        say(f"{name}: {mine * 1e3:.1f} ms an epoch, scikit-learn {other * 1e3:.1f} ms: {mine / other:.2f} times")
+    return good
+
+
+def say(words: str) -> None:
+    print(words, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5, choices=sorted(T_OF_95_PERCENT))
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="eagleray-bench-") as folder:
+        as_good = show_quality(Path(folder), arguments.seeds)
+        as_fast = show_speed(Path(folder))
+    return 0 if as_good and as_fast else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
