@@ -17,7 +17,10 @@ def model_card(manifest: Manifest, plot: str) -> str:
         "",
         "## What it takes and gives",
         "",
-        *(f"- input column `{column.name}` ({column.kind.lower()})" for column in manifest.preparation.columns),
+        *(
+            f"- input column `{column.name}` ({'numeric' if column.kind == 'Numeric' else 'categorical'})"
+            for column in manifest.preparation.columns
+        ),
         *(f"- output `{tensor.name}` {tensor.datatype} {tensor.shape}" for tensor in manifest.signature.outputs),
         *([f"- classes: {', '.join(manifest.classes)}"] if manifest.classes else []),
         "",
@@ -32,14 +35,19 @@ def model_card(manifest: Manifest, plot: str) -> str:
         "## How it was made",
         "",
         f"- {lineage.kind} {lineage.namespace}/{lineage.name}, generation {lineage.generation}",
-        f"- {data.training} rows to train, {data.validation} to validate, {data.test} to test, {data.dropped} dropped",
+        f"- {data.rows} rows read: {data.training} to train, {data.validation} to validate, {data.test} to test, "
+        f"{data.dropped} dropped; values of {data.changed} replaced or clipped",
         f"- layers {layers} ({manifest.architecture.parameters} parameters)",
         f"- seed {lineage.seed}, split seed {lineage.split_seed}",
         f"- data {data.digest}",
         *(f"- {note}" for note in data.notes),
         "",
         "The preparation of the columns was fitted on the training rows alone and is applied by the server.",
-        "A category that was not among them counts as none of the known ones.",
+        *(
+            ["A category that was not among them counts as none of the known ones."]
+            if any(column.kind in ("Categorical", "Ordinal") for column in manifest.preparation.columns)
+            else []
+        ),
     ]
     if manifest.coefficients:
         lines += ["", "## Coefficients in original units", ""]

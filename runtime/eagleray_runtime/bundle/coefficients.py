@@ -15,10 +15,8 @@ def original_units(preparation: Preparation, weight: AnyArray, bias: AnyArray, o
         weight: float [outputs, prepared columns]. bias: float [outputs].
         outputs: their names: the target of regression, or the classes whose logits or scores they are.
     """
-    numeric = preparation.numeric
-    indicators = len(preparation.outputs) - len(numeric)
-    offset = np.array([column.offset for column in numeric] + [0.0] * indicators)
-    scale = np.array([column.scale for column in numeric] + [1.0] * indicators)
+    offset = np.array([affine.offset for affine in preparation.affines])
+    scale = np.array([affine.scale for affine in preparation.affines])
     unit = preparation.target
     weights = unit.scale * weight / scale
     intercepts = unit.offset + unit.scale * bias - weights @ offset

@@ -125,6 +125,7 @@ class Scaling(StrEnum):
     STANDARD = "Standard"
     MIN_MAX = "MinMax"
     NONE = "None"
+    ROBUST = "Robust"
 
 
 class Encoding(StrEnum):
@@ -132,10 +133,58 @@ class Encoding(StrEnum):
 
     ONE_HOT = "OneHot"
     NONE = "None"
+    ORDINAL = "Ordinal"
+    HASH = "Hash"
+
+
+class Outliers(StrEnum):
+    """Which numbers of a column are outliers."""
+
+    NONE = "None"
+    IQR = "IQR"
+    Z_SCORE = "ZScore"
+
+
+class OutlierAction(StrEnum):
+    """What happens to outliers."""
+
+    CLIP = "Clip"
+    DROP_ROW = "DropRow"
+
+
+class TargetScaling(StrEnum):
+    """How a target that is a number is scaled while the model is trained."""
+
+    NONE = "None"
+    STANDARD = "Standard"
+    MIN_MAX = "MinMax"
+
+
+class PreparationOverride(Block):
+    """Other preparation of some columns."""
+
+    columns: list[Annotated[str, Field(min_length=1, max_length=253)]] = Field(
+        min_length=1, max_length=1024, description="Columns that it is for; a column may be in one override only."
+    )
+    missing_numeric: MissingNumeric | None = Field(None, description="As data.preparation.missingNumeric. Unset means that one.")
+    missing_categorical: MissingCategorical | None = Field(
+        None, description="As data.preparation.missingCategorical. Unset means that one."
+    )
+    outliers: Outliers | None = Field(None, description="As data.preparation.outliers. Unset means that one.")
+    scaling: Scaling | None = Field(None, description="As data.preparation.scaling. Unset means that one.")
+    encoding: Encoding | None = Field(None, description="As data.preparation.encoding. Unset means that one.")
 
 
 class Preparation(Block):
     """Preparation of the data, fitted on the training part only and shipped with the model."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.outlierAction == 'Clip' || self.outliers != 'None' || "
+            "(has(self.overrides) && !self.overrides.all(o, !has(o.outliers) || o.outliers == 'None'))",
+            "outlierAction DropRow needs outliers IQR or ZScore, here or in overrides",
+        ),
+    )
 
     missing_numeric: MissingNumeric = Field(
         MissingNumeric.MEAN,
@@ -148,17 +197,41 @@ class Preparation(Block):
     duplicates: Duplicates = Field(Duplicates.KEEP, description="What happens to rows that occur more than once. Default Keep.")
     scaling: Scaling = Field(
         Scaling.STANDARD,
-        description="Scaling of numeric columns: Standard (mean 0, deviation 1), MinMax (0 to 1) or None. Default Standard.",
+        description="Scaling of numeric columns: Standard (mean 0, deviation 1), MinMax (0 to 1), Robust (median 0, "
+        "interquartile range 1) or None. Default Standard.",
     )
     encoding: Encoding = Field(
         Encoding.ONE_HOT,
-        description="Encoding of categorical columns: OneHot, or None, which refuses data that has any. Default OneHot.",
+        description="Encoding of categorical columns: OneHot, Ordinal (one column, the number of the category in alphabetical "
+        "order, scaled as numeric columns are), Hash (always 32 columns, of which a category sets one to 1 or -1, for any "
+        "number of categories), or None, which refuses data that has any. Default OneHot.",
     )
     max_categories: int = Field(
         100,
         ge=2,
         le=INT32_MAX,
-        description="Most categories that a column may have before the job is refused. Default 100.",
+        description="Most categories that a column may have before the job is refused; Hash has no limit. Default 100.",
+    )
+    outliers: Outliers = Field(
+        Outliers.NONE,
+        description="Which numbers of the columns to learn from are outliers: IQR (further than 1.5 interquartile ranges below "
+        "the first or above the third quartile), ZScore (further than 3 deviations from the mean) or None. Quartiles, mean and "
+        "deviation are those of the training part; true/false and columns in which they leave no room have no outliers. "
+        "Default None.",
+    )
+    outlier_action: OutlierAction = Field(
+        OutlierAction.CLIP,
+        description="What happens to outliers: Clip takes the nearest number that is none, in serving too; DropRow drops rows of "
+        "the training part only and leaves all others as they are. Default Clip.",
+    )
+    target_scaling: TargetScaling | None = Field(
+        None,
+        description="Scaling of a target that is a number while the model is trained: Standard (mean 0, deviation 1), MinMax "
+        "(0 to 1) or None. Losses, metrics and answers are in the target's own unit whatever it is. Unset means Standard, or "
+        "None where scaling is None.",
+    )
+    overrides: list[PreparationOverride] | None = Field(
+        None, min_length=1, max_length=64, description="Other preparation of some columns. Unset means the same for all."
     )
 
 

@@ -65,15 +65,16 @@ class Metric(Block):
 
 
 class DataReport(Block):
-    """What became of the rows."""
+    """What became of the rows: `rows` that were read are those of the three parts and those dropped."""
 
-    rows: int
-    training: int
-    validation: int
-    test: int
-    dropped: int = 0
-    digest: str | None = None
-    notes: list[str] = Field(default_factory=list)
+    rows: int = Field(description="Rows that were read.")
+    training: int = Field(description="Rows that the model learned from.")
+    validation: int = Field(description="Rows that the model was validated on each epoch.")
+    test: int = Field(description="Rows held out to test the finished model.")
+    dropped: int = Field(0, description="Rows that were left out; notes say why.")
+    changed: int = Field(0, description="Rows of which a value was replaced or clipped; notes say why.")
+    digest: str | None = Field(None, description="Digest of the data, sha256: over the files.")
+    notes: list[str] = Field(default_factory=list, description="Why rows were dropped or changed, at most 16 short notes.")
 
 
 class SavedModel(Block):

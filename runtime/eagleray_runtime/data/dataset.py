@@ -1,19 +1,20 @@
 """From the configuration to the arrays that an engine learns from."""
 
-import difflib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from eagleray_runtime.arrays import AnyArray, Floats, Texts
-from eagleray_runtime.contract.blocks import Duplicates, LossType, Scaling, SplitMethod
+from eagleray_runtime.arrays import AnyArray, Bools, Floats, Texts
+from eagleray_runtime.contract.blocks import Duplicates, LossType, Scaling, SplitMethod, TargetScaling
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, DataReport
-from eagleray_runtime.data import sample, task
-from eagleray_runtime.data.preparation import Affine, Preparation, Transform, fit, rows_to_drop, standardised
-from eagleray_runtime.data.reading import Source, listed, read_files
+from eagleray_runtime.data import notes, sample, task
+from eagleray_runtime.data.naming import no_column
+from eagleray_runtime.data.preparation import Preparation, Transform, fit, outlying_rows, rows_without_value
+from eagleray_runtime.data.reading import Source, read_files
+from eagleray_runtime.data.scaling import Affine, fitted
 from eagleray_runtime.data.splitting import Parts, split_rows
 from eagleray_runtime.data.table import Column, Kind, Table
 from eagleray_runtime.data.task import Task
@@ -72,31 +73,34 @@ def load(config: TrainingConfig) -> Dataset:
     _require_target(target_name, target)
     _require_finite(table)
     chosen: list[Choice] = []
-    notes: list[str] = []
+    wanted = config.data.preparation
 
-    kept = ~rows_to_drop(features, config.data.preparation)
-    kept &= _without_duplicates(features, target, config.data.preparation.duplicates)
-    dropped = int((~kept).sum())
+    incomplete = rows_without_value(features, wanted)
+    complete = _none_of(incomplete, features.rows)
+    kept = complete & _without_duplicates(features, target, wanted.duplicates)
     if not kept.any():
         raise DataInvalid(
             "every row has a missing value and data.preparation says DropRow: choose what replaces a missing value instead"
         )
     rows = np.flatnonzero(kept)
     features, target = features.take(rows), target.take(rows)
-    notes += [f"{name}: {count} missing values filled" for name in features if (count := int(features[name].missing.sum()))]
 
     decided = task.decide(config, target_name, target)
     chosen += decided.chosen
     labels = _labels(target) if decided.task == "Classification" else None
     parts = _parts(config, features.rows, labels, chosen)
+    outlying = outlying_rows(features.take(parts.training), wanted)
+    parts = _without_outliers(parts, outlying, target_name, labels)
     training = features.take(parts.training)
-    preparation = fit(training, config.data.preparation)
+    preparation = fit(training, wanted)
+    changed, changes = notes.changes(features.take(np.concatenate(parts)), preparation, wanted)
     classes: list[str] = []
     y: AnyArray
     if labels is None:
         y, affine = _scaled_target(config, target, parts, chosen)
         preparation = preparation.model_copy(update={"target": affine})
     else:
+        _require_no_target_scaling(config)
         classes, y = _class_numbers(target_name, target, labels, parts)
 
     transform = Transform(preparation)
@@ -119,9 +123,17 @@ def load(config: TrainingConfig) -> Dataset:
             training=len(parts.training),
             validation=len(parts.validation),
             test=len(parts.test),
-            dropped=dropped,
+            dropped=table.rows - sum(len(numbers) for numbers in parts),
+            changed=changed,
             digest=digest,
-            notes=notes,
+            notes=notes.bounded(
+                [
+                    *notes.without_value(incomplete),
+                    *notes.repeated(int(complete.sum()) - len(rows)),
+                    *notes.outlying(outlying),
+                    *changes,
+                ]
+            ),
         ),
         chosen=chosen,
     )
@@ -138,11 +150,11 @@ def _rows(config: TrainingConfig) -> tuple[Table, str, str]:
         raise DataInvalid("data.target is not set: name the column to predict")
     source = _source(config)
     if data.target not in source.names:
-        raise DataInvalid(_no_column("data.target", data.target, source.names))
+        raise DataInvalid(no_column("data.target", data.target, source.names))
     features = data.features or [name for name in source.names if name != data.target]
     for name in features:
         if name not in source.names:
-            raise DataInvalid(_no_column("data.features", name, source.names))
+            raise DataInvalid(no_column("data.features", name, source.names))
         if name == data.target:
             raise DataInvalid(f"data.features names the target {name} itself: leave it out")
     # A name that stands twice in the list is one column.
@@ -162,12 +174,6 @@ def _source(config: TrainingConfig) -> Source:
     store = Store(config.data_location)
     files = [(path.rsplit("/", 1)[-1], store.read_path(path)) for path in store.find()]
     return read_files(files, config.data.format)
-
-
-def _no_column(field: str, name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=3)
-    meant = f"did you mean {' or '.join(near)}? " if near else ""
-    return f"{field}: the data has no column {name}: {meant}its columns are {listed(names)}"
 
 
 def _require_target(name: str, target: Column) -> None:
@@ -230,18 +236,41 @@ def _parts(config: TrainingConfig, rows: int, labels: Texts | None, chosen: list
     return split_rows(rows, config.data.split, labels if stratified else None)
 
 
+def _without_outliers(parts: Parts, outlying: dict[str, Bools], target: str, labels: Texts | None) -> Parts:
+    """The parts without the rows of the training part that hold an outlier."""
+    kept = parts.training[_none_of(outlying, len(parts.training))]
+    advice = "set data.preparation.outlierAction to Clip"
+    if not len(kept):
+        raise DataInvalid(f"every row of the training part has an outlier in some column: {advice}")
+    if labels is not None and (lost := set(labels[parts.training]) - set(labels[kept])):
+        raise DataInvalid(f"every row of class {min(lost)} of target column {target} to train on has an outlier: {advice}")
+    return parts._replace(training=kept)
+
+
+def _none_of(masks: dict[str, Bools], rows: int) -> Bools:
+    """Mask of the rows that are in none of the masks, shape [rows]."""
+    found = np.zeros(rows, dtype=np.bool_)
+    for mask in masks.values():
+        found |= mask
+    return ~found
+
+
 def _scaled_target(config: TrainingConfig, target: Column, parts: Parts, chosen: list[Choice]) -> tuple[Floats, Affine]:
-    affine = Affine()
-    if config.data.preparation.scaling is not Scaling.NONE:
-        affine = standardised(target.values[parts.training])
-        chosen.append(
-            Choice(
-                field="data.preparation.target",
-                value="Standard",
-                reason="a target of mean 0 and deviation 1 trains alike in all units; losses are told in the target's own unit",
-            )
-        )
+    scaling = config.data.preparation.target_scaling
+    if scaling is None:
+        unscaled = config.data.preparation.scaling is Scaling.NONE
+        scaling = TargetScaling.NONE if unscaled else TargetScaling.STANDARD
+        if not unscaled:
+            reason = "a target of mean 0 and deviation 1 trains alike in all units; losses are told in the target's own unit"
+            chosen.append(Choice(field="data.preparation.targetScaling", value=scaling, reason=reason))
+    affine = fitted(target.values[parts.training], Scaling(scaling))
     return (target.values - affine.offset) / affine.scale, affine
+
+
+def _require_no_target_scaling(config: TrainingConfig) -> None:
+    scaling = config.data.preparation.target_scaling
+    if scaling not in (None, TargetScaling.NONE):
+        raise DataInvalid(f"data.preparation.targetScaling {scaling} is for a target that is a number, not a class: drop it")
 
 
 def _labels(target: Column) -> Texts:

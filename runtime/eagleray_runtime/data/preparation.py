@@ -1,60 +1,56 @@
 """Preparation of the rows: fitted on the training part only, stored as JSON, the same in training and serving.
 
-The prepared matrix holds the numeric columns first, then the indicator columns of each categorical column, both in the
-order of the data.
+The prepared matrix holds the numeric columns first, then the columns that each categorical column becomes, both in the order
+of the data.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
-from eagleray_runtime.arrays import AnyArray, Floats, Texts
+from eagleray_runtime.arrays import Bools, Floats, Texts
 from eagleray_runtime.contract import blocks
-from eagleray_runtime.contract.blocks import Block, Encoding, MissingCategorical, MissingNumeric, Scaling
+from eagleray_runtime.contract.blocks import Block, MissingNumeric, OutlierAction
+from eagleray_runtime.data import encoding
+from eagleray_runtime.data.encoding import AnyCategorical, MissingValueError
+from eagleray_runtime.data.outliers import Bounds, bounds
+from eagleray_runtime.data.overrides import per_column
+from eagleray_runtime.data.scaling import Affine, fitted
 from eagleray_runtime.data.table import Column, Kind, Table
 from eagleray_runtime.errors import DataInvalid
 
-UNKNOWN, UNFILLED = -1, -2
-"""Places of a category that has no indicator: not seen in training, or missing without a fill."""
-
 
 class NumericColumn(Block):
-    """A numeric column: `prepared = (value - offset) / scale`; `fill` replaces a missing value, None refuses one."""
+    """A numeric column: `prepared = (value - offset) / scale`; `fill` replaces a missing value, None refuses one.
+
+    Before, a value below `low` or above `high` is taken as that bound; None is no bound.
+    """
 
     kind: Literal["Numeric"] = "Numeric"
     name: str
     fill: float | None
     offset: float
     scale: float
+    low: float | None = None
+    high: float | None = None
 
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the prepared columns."""
+        return [self.name]
 
-class CategoricalColumn(Block):
-    """A categorical column: one indicator (0 or 1) for each category.
-
-    A category that the training part did not hold is all zeros, unless there is a category of its own for missing values
-    (the empty text), which then takes it too. `fill` replaces a missing value, None refuses one.
-    """
-
-    kind: Literal["Categorical"] = "Categorical"
-    name: str
-    fill: str | None
-    categories: list[str]
-
-
-class Affine(Block):
-    """`prepared = (value - offset) / scale`."""
-
-    offset: float = 0.0
-    scale: float = 1.0
+    @property
+    def affine(self) -> Affine:
+        """Scaling of the values."""
+        return Affine(offset=self.offset, scale=self.scale)
 
 
 class Preparation(Block):
     """Fitted preparation: columns in the order of the data, and the scaling of a numeric target."""
 
-    columns: list[Annotated[NumericColumn | CategoricalColumn, Field(discriminator="kind")]]
+    columns: list[Annotated[NumericColumn | AnyCategorical, Field(discriminator="kind")]]
     target: Affine = Affine()
 
     @property
@@ -63,22 +59,19 @@ class Preparation(Block):
         return [column for column in self.columns if isinstance(column, NumericColumn)]
 
     @property
-    def categorical(self) -> list[CategoricalColumn]:
+    def categorical(self) -> list[AnyCategorical]:
         """The categorical columns, in the order of the data."""
-        return [column for column in self.columns if isinstance(column, CategoricalColumn)]
+        return [column for column in self.columns if not isinstance(column, NumericColumn)]
 
     @property
     def outputs(self) -> list[str]:
         """Names of the columns of the prepared matrix."""
-        indicators = [f"{column.name}={category}" for column in self.categorical for category in column.categories]
-        return [column.name for column in self.numeric] + indicators
+        return [name for column in (*self.numeric, *self.categorical) for name in column.outputs]
 
-
-class MissingValueError(ValueError):
-    """A value is missing where the preparation has nothing to put in its place."""
-
-    def __init__(self, column: str) -> None:
-        super().__init__(f"column {column} has a missing value, and this model was trained without any there")
+    @property
+    def affines(self) -> list[Affine]:
+        """Scaling of each column of the prepared matrix."""
+        return [column.affine for column in (*self.numeric, *self.categorical) for _ in column.outputs]
 
 
 class Transform:
@@ -91,8 +84,10 @@ class Transform:
         self._offset = np.array([column.offset for column in numeric])
         self._scale = np.array([column.scale for column in numeric])
         self._fill = np.array([np.nan if column.fill is None else column.fill for column in numeric])
-        self._categorical = preparation.categorical
-        self._position = [{category: index for index, category in enumerate(column.categories)} for column in self._categorical]
+        self._low = np.array([-np.inf if column.low is None else column.low for column in numeric])
+        self._high = np.array([np.inf if column.high is None else column.high for column in numeric])
+        self._clips = any(column.low is not None or column.high is not None for column in numeric)
+        self._encoders = {column.name: column.encoder() for column in preparation.categorical}
 
     def __call__(self, numbers: Floats, texts: Mapping[str, Texts]) -> Floats:
         """Prepare rows.
@@ -107,19 +102,19 @@ class Transform:
         Raises:
             MissingValueError: a value is missing that cannot be filled.
         """
+        if self._clips:
+            # Before filling, as in fitting: what replaces a missing value is taken as it is.
+            numbers = np.clip(numbers, self._low, self._high)
         missing = np.isnan(numbers)
         if missing.any():
             numbers = np.where(missing, self._fill, numbers)
             if (unfilled := np.isnan(numbers)).any():
                 raise MissingValueError(self.numeric_names[int(np.flatnonzero(unfilled.any(axis=0))[0])])
         scaled: Floats = (numbers - self._offset) / self._scale
-        if not self._categorical:
+        if not self._encoders:
             return scaled
-        indicators = [
-            self._indicators(column, position, texts[column.name])
-            for column, position in zip(self._categorical, self._position, strict=True)
-        ]
-        return np.concatenate([scaled, *indicators], axis=1)
+        encoded = [encode(texts[name]) for name, encode in self._encoders.items()]
+        return np.concatenate([scaled, *encoded], axis=1)
 
     def table(self, table: Table) -> Floats:
         """Prepare the rows of a table, as `__call__` does."""
@@ -128,41 +123,46 @@ class Transform:
             numbers[:, index] = table[name].values
         return self(numbers, {name: table[name].values for name in self.categorical_names})
 
-    @staticmethod
-    def _indicators(column: CategoricalColumn, position: dict[str, int], values: Texts) -> Floats:
-        unknown = position.get("", UNKNOWN)
-        known = position | {None: UNFILLED if column.fill is None else position[column.fill]}
-        places = np.fromiter((known.get(value, unknown) for value in values), dtype=np.int64, count=len(values))
-        if (places == UNFILLED).any():
-            raise MissingValueError(column.name)
-        matrix = np.zeros((len(values), len(column.categories)))
-        rows = np.flatnonzero(places >= 0)
-        matrix[rows, places[rows]] = 1.0
-        return matrix
 
-
-def rows_to_drop(table: Table, wanted: blocks.Preparation) -> AnyArray:
-    """Mask of the rows that DropRow drops, shape [rows].
+def rows_without_value(table: Table, wanted: blocks.Preparation) -> dict[str, Bools]:
+    """Masks of the rows that DropRow drops for want of a value, shape [rows], by the column that lacks it.
 
     Raises:
-        DataInvalid: a value is missing and the answer to that is Error.
+        DataInvalid: a value is missing and the answer to that is Error, or an override cannot be followed.
     """
-    mask = np.zeros(table.rows, dtype=np.bool_)
-    for name in table:
+    found: dict[str, Bools] = {}
+    for name, asked in per_column(table, wanted).items():
         column = table[name]
         text = column.kind is Kind.TEXT
-        action = str(wanted.missing_categorical if text else wanted.missing_numeric)
+        action = str(asked.missing_categorical if text else asked.missing_numeric)
         if action not in ("DropRow", "Error"):
             continue
         missing = column.missing
-        if action == "Error" and missing.any():
+        if not missing.any():
+            continue
+        if action == "Error":
             field = "missingCategorical" if text else "missingNumeric"
             raise DataInvalid(
                 f"column {name} has no value in row {int(np.argmax(missing)) + 1} ({int(missing.sum())} such rows) and "
                 f"data.preparation.{field} is Error: complete the data or choose what replaces a missing value"
             )
-        mask |= missing
-    return mask
+        found[name] = missing
+    return found
+
+
+def outlying_rows(training: Table, wanted: blocks.Preparation) -> dict[str, Bools]:
+    """Masks of the rows that outlierAction DropRow drops, shape [rows], by the column that each is for."""
+    if wanted.outlier_action is not OutlierAction.DROP_ROW:
+        return {}
+    found: dict[str, Bools] = {}
+    for name, asked in per_column(training, wanted).items():
+        limits = _bounds(training[name], asked)
+        if limits is not None:
+            values = training[name].values
+            mask = (values < limits.low) | (values > limits.high)
+            if mask.any():
+                found[name] = mask
+    return found
 
 
 def fit(training: Table, wanted: blocks.Preparation) -> Preparation:
@@ -172,73 +172,41 @@ def fit(training: Table, wanted: blocks.Preparation) -> Preparation:
         DataInvalid: a column cannot be prepared as wanted: no values, infinity, text without encoding, too many categories.
     """
     columns = [
-        _categorical(name, training[name], wanted) if training[name].kind is Kind.TEXT else _numeric(name, training[name], wanted)
-        for name in training
+        encoding.fit(name, training[name], asked) if training[name].kind is Kind.TEXT else _numeric(name, training[name], asked)
+        for name, asked in per_column(training, wanted).items()
     ]
     return Preparation(columns=columns)
 
 
-def standardised(values: Floats) -> Affine:
-    """Mean and deviation (population) of a target."""
-    return Affine(offset=float(values.mean()), scale=_positive(float(values.std())))
+def _bounds(column: Column, wanted: blocks.Preparation) -> Bounds | None:
+    """Bounds of a column of numbers; true and false are never outliers, however rare."""
+    return None if column.kind in (Kind.TEXT, Kind.BOOLEAN) else bounds(column.values, wanted.outliers)
 
 
 def _numeric(name: str, column: Column, wanted: blocks.Preparation) -> NumericColumn:
-    values = column.values[~np.isnan(column.values)]
+    limits = _bounds(column, wanted) if wanted.outlier_action is OutlierAction.CLIP else None
+    # What follows is fitted to what the model will see: fills to the clipped column, scaling to the filled one.
+    values = column.values if limits is None else np.clip(column.values, *limits)
+    missing = np.isnan(values)
+    fill = _fill(name, values[~missing], wanted.missing_numeric)
+    affine = fitted(values if fill is None else np.where(missing, fill, values), wanted.scaling)
+    low, high = limits or (None, None)
+    return NumericColumn(name=name, fill=fill, offset=affine.offset, scale=affine.scale, low=low, high=high)
+
+
+def _fill(name: str, values: Floats, action: MissingNumeric) -> float | None:
+    """What replaces a missing number, by the numbers that are there."""
     if not len(values):
         raise DataInvalid(f"column {name} has no value in the training part: leave it out by data.features")
-    fill: float | None
-    match wanted.missing_numeric:
+    match action:
         case MissingNumeric.MEAN:
-            fill = float(values.mean())
+            return float(values.mean())
         case MissingNumeric.MEDIAN:
-            fill = float(np.median(values))
+            return float(np.median(values))
         case MissingNumeric.MOST_FREQUENT:
             distinct, counts = np.unique(values, return_counts=True)
-            fill = float(distinct[np.argmax(counts)])
+            return float(distinct[np.argmax(counts)])
         case MissingNumeric.ZERO:
-            fill = 0.0
+            return 0.0
         case MissingNumeric.DROP_ROW | MissingNumeric.ERROR:
-            fill = None
-    # Scaling is fitted to what the model will see: the column after filling.
-    filled = column.values if fill is None else np.where(np.isnan(column.values), fill, column.values)
-    match wanted.scaling:
-        case Scaling.STANDARD:
-            offset, scale = float(filled.mean()), float(filled.std())
-        case Scaling.MIN_MAX:
-            offset, scale = float(filled.min()), float(filled.max() - filled.min())
-        case Scaling.NONE:
-            offset, scale = 0.0, 1.0
-    return NumericColumn(name=name, fill=fill, offset=offset, scale=_positive(scale))
-
-
-def _positive(scale: float) -> float:
-    """A column that never changes has deviation 0 and is left as it is."""
-    return scale if scale > 0 else 1.0
-
-
-def _categorical(name: str, column: Column, wanted: blocks.Preparation) -> CategoricalColumn:
-    if wanted.encoding is Encoding.NONE:
-        raise DataInvalid(
-            f"column {name} holds text and data.preparation.encoding is None: set it to OneHot, "
-            "or leave the column out by data.features"
-        )
-    counts = Counter(value for value in column.values if value is not None)
-    if not counts:
-        raise DataInvalid(f"column {name} has no value in the training part: leave it out by data.features")
-    categories = sorted(counts)
-    fill: str | None
-    match wanted.missing_categorical:
-        case MissingCategorical.MOST_FREQUENT:
-            fill = max(categories, key=lambda category: counts[category])
-        case MissingCategorical.OWN_CATEGORY:
-            fill = ""
-            categories = ["", *categories]
-        case MissingCategorical.DROP_ROW | MissingCategorical.ERROR:
-            fill = None
-    if len(categories) > wanted.max_categories:
-        raise DataInvalid(
-            f"column {name} has {len(categories)} categories, more than data.preparation.maxCategories "
-            f"({wanted.max_categories}): raise it, or leave the column out by data.features if it names each row"
-        )
-    return CategoricalColumn(name=name, fill=fill, categories=categories)
+            return None

@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from eagleray_runtime.contract.blocks import DataFormat
+from eagleray_runtime.data.naming import listed
 from eagleray_runtime.data.table import Column, Kind, Table
 from eagleray_runtime.errors import DataInvalid
 
@@ -146,9 +147,3 @@ def _floats(values: Any) -> Any:
     numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) if len(values) else np.empty(0)
     # A copy of our own: arrow's memory is read-only.
     return np.array(numbers, dtype=np.float64)
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names for a message, the first twenty of many."""
-    shown = ", ".join(names[:20])
-    return f"{shown}, ... ({len(names)})" if len(names) > 20 else shown

@@ -8,7 +8,8 @@ import numpy as np
 from eagleray_runtime.arrays import AnyArray, Floats, Texts
 from eagleray_runtime.bundle.reading import Bundle, read_bundle
 from eagleray_runtime.contract.config import ServingConfig
-from eagleray_runtime.data.preparation import MissingValueError, Transform
+from eagleray_runtime.data.encoding import MissingValueError
+from eagleray_runtime.data.preparation import Transform
 from eagleray_runtime.models.heads import class_numbers, log_probabilities
 from eagleray_runtime.serving.predictor import Predictor, load_predictor
 from eagleray_runtime.serving.tensors import BadTensorError, Tensor

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from eagleray_runtime.arrays import AnyArray, Bools, Floats, Integers
-from eagleray_runtime.data.preparation import Affine
+from eagleray_runtime.data.scaling import Affine
 from eagleray_runtime.models.heads import Head, class_numbers, log_probabilities
 
 

@@ -29,7 +29,7 @@ from eagleray_runtime.contract.blocks import OptimizerType
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, HistoryPoint
 from eagleray_runtime.data.dataset import Dataset, Part
-from eagleray_runtime.data.preparation import Affine
+from eagleray_runtime.data.scaling import Affine
 from eagleray_runtime.errors import Diverged, WorkerLost
 from eagleray_runtime.models.initialization import initial_parameters
 from eagleray_runtime.models.torch_losses import total_loss

@@ -9,7 +9,8 @@ from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import DataFormat, Split
 from eagleray_runtime.contract.config import Location
 from eagleray_runtime.data.dataset import load
-from eagleray_runtime.data.preparation import MissingValueError, Transform, fit
+from eagleray_runtime.data.encoding import MissingValueError
+from eagleray_runtime.data.preparation import Transform, fit
 from eagleray_runtime.data.reading import read_files
 from eagleray_runtime.data.splitting import split_rows
 from eagleray_runtime.data.table import Column, Kind, Table

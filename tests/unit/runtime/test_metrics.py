@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from eagleray_runtime.data.preparation import Affine
+from eagleray_runtime.data.scaling import Affine
 from eagleray_runtime.models.losses import log_softmax
 from eagleray_runtime.training import metrics
 from eagleray_runtime.training.evaluation import intervals
