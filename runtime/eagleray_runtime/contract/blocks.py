@@ -89,6 +89,7 @@ class DataFormat(StrEnum):
     CSV = "CSV"
     PARQUET = "Parquet"
     NPZ = "NPZ"
+    JSON_LINES = "JSONLines"
 
 
 class MissingNumeric(StrEnum):
@@ -301,7 +302,8 @@ class Data(Block):
     )
     format: DataFormat = Field(
         DataFormat.AUTO,
-        description="How the rows are stored. Auto decides by the file name's ending (.csv, .parquet, .npz).",
+        description="How the rows are stored; JSONLines is an object a row. Auto decides by the file name's ending (.csv, "
+        ".parquet, .npz, .jsonl, .ndjson).",
     )
     target: str | None = Field(None, min_length=1, max_length=253, description="Column to predict.")
     features: list[Annotated[str, Field(min_length=1, max_length=253)]] | None = Field(

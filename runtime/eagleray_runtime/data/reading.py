@@ -1,4 +1,4 @@
-"""CSV, Parquet and NPZ files as a table."""
+"""CSV, Parquet, NPZ and JSON Lines files as a table."""
 
 import hashlib
 import io
@@ -10,6 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.json
 import pyarrow.parquet
 
 from eagleray_runtime.contract.blocks import DataFormat
@@ -17,7 +18,13 @@ from eagleray_runtime.data.naming import listed
 from eagleray_runtime.data.table import Column, Kind, Table
 from eagleray_runtime.errors import DataInvalid
 
-ENDINGS = {".csv": DataFormat.CSV, ".parquet": DataFormat.PARQUET, ".npz": DataFormat.NPZ}
+ENDINGS = {
+    ".csv": DataFormat.CSV,
+    ".parquet": DataFormat.PARQUET,
+    ".npz": DataFormat.NPZ,
+    ".jsonl": DataFormat.JSON_LINES,
+    ".ndjson": DataFormat.JSON_LINES,
+}
 EXACT_INTEGER = 2**53
 """Largest whole number up to which float64 holds every whole number."""
 
@@ -57,10 +64,10 @@ def read_files(files: Sequence[tuple[str, bytes]], format_: DataFormat) -> Sourc
         tables.append((name, _arrow(name, content, format_)))
     first_name, first = tables[0]
     for name, table in tables[1:]:
-        if table.column_names != first.column_names:
+        if sorted(table.column_names) != sorted(first.column_names):
             raise DataInvalid(
                 f"{name} has the columns {listed(table.column_names)} but {first_name} has {listed(first.column_names)}: "
-                "files that are read together need the same columns in the same order"
+                "files that are read together need the same columns"
             )
     try:
         whole = pa.concat_tables([table for _, table in tables], promote_options="permissive")
@@ -76,15 +83,19 @@ def _arrow(name: str, content: bytes, format_: DataFormat) -> Any:
     if kind is DataFormat.AUTO:
         ending = name[name.rfind(".") :].lower() if "." in name else ""
         if ending not in ENDINGS:
-            raise DataInvalid(f"{name}: its ending does not say how the rows are stored: set data.format to CSV, Parquet or NPZ")
+            raise DataInvalid(
+                f"{name}: its ending does not say how the rows are stored: set data.format to CSV, Parquet, NPZ or JSONLines"
+            )
         kind = ENDINGS[ending]
     try:
         if kind is DataFormat.CSV:
             table = _csv(content)
         elif kind is DataFormat.PARQUET:
             table = pyarrow.parquet.read_table(io.BytesIO(content))
-        else:
+        elif kind is DataFormat.NPZ:
             table = _npz(content)
+        else:
+            table = _json_lines(content)
     except (pa.ArrowException, ValueError, OSError, BadZipFile, EOFError) as error:
         raise DataInvalid(f"{name} cannot be read as {kind}: {error}: check the file and data.format") from error
     repeated = sorted({column for column in table.column_names if table.column_names.count(column) > 1})
@@ -116,6 +127,14 @@ def _npz(content: bytes) -> Any:
             else:
                 raise ValueError(f"array {name} has {array.ndim} dimensions, 1 or 2 are allowed")
     return pa.table(arrays)
+
+
+def _json_lines(content: bytes) -> Any:
+    """A field that a row does not have, or that is null, is missing there."""
+    table = pyarrow.json.read_json(io.BytesIO(content))
+    # Arrow's reader of JSON takes text as it comes; this finds what is not UTF-8.
+    table.validate(full=True)
+    return table
 
 
 def _column(name: str, values: Any) -> Column:

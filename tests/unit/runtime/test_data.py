@@ -62,6 +62,32 @@ def test_parquet_is_read_with_its_types():
     assert table["flag"].values.tolist() == [1.0, 0.0]
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "ndjson"])
+def test_json_lines_may_leave_fields_out_and_come_in_any_order(ending):
+    first = (
+        b'{"size": 1, "colour": "NA", "flag": true}\n{"colour": null, "flag": false}\n\n{"size": 2.5, "colour": "", "flag": true}'
+    )
+    second = b'{"colour": "red", "size": NaN, "flag": true}\n'
+    source = read_files([(f"a.{ending}", first), (f"b.{ending}", second)], DataFormat.AUTO)
+    assert source.names == ["size", "colour", "flag"]
+    table = source.table(source.names)
+    assert [column.kind for column in table.columns.values()] == [Kind.REAL, Kind.TEXT, Kind.BOOLEAN]
+    assert table["size"].values.tolist() == pytest.approx([1, np.nan, 2.5, np.nan], nan_ok=True)
+    assert table["colour"].values.tolist() == ["NA", None, None, "red"]
+
+
+def test_json_lines_are_read_as_such_whatever_their_name_if_the_format_says_so():
+    source = read_files([("rows.txt", b'{"x": 1}\n{"x": 2}\n')], DataFormat.JSON_LINES)
+    assert source.table(["x"])["x"].values.tolist() == [1.0, 2.0]
+
+
+def test_a_nested_column_can_be_left_out():
+    source = read_files([("a.jsonl", b'{"x": 1, "more": {"y": [2]}}\n')], DataFormat.AUTO)
+    assert source.table(["x"]).rows == 1
+    with pytest.raises(DataInvalid, match=r"column more holds struct.*leave it out by data\.features"):
+        source.table(["more"])
+
+
 def test_files_are_read_together_only_if_their_columns_agree():
     files = [("a.csv", b"x,y\n1,2\n"), ("b.csv", b"x,z\n1,2\n")]
     with pytest.raises(DataInvalid, match=r"b\.csv has the columns x, z but a\.csv has x, y"):
@@ -77,6 +103,11 @@ def test_files_are_read_together_only_if_their_columns_agree():
         ("rows.parquet", b"not parquet", "cannot be read as Parquet"),
         ("rows.csv", b"x,x\n1,2\n", "more than one column x"),
         ("rows.csv", b"", "cannot be read as CSV"),
+        ("rows.jsonl", b"", "cannot be read as JSONLines"),
+        ("rows.jsonl", b'{"x": 1}\n{"x": "a"}\n', "changed from number to string in row 1"),
+        ("rows.jsonl", b'[{"x": 1}]', "cannot be read as JSONLines"),
+        ("rows.jsonl", b'{"x": 1}\n{"x": ', "cannot be read as JSONLines"),
+        ("rows.jsonl", b'{"x": "\xff"}', "cannot be read as JSONLines: .*UTF8"),
     ],
 )
 def test_unreadable_files_are_told(name, content, words):
