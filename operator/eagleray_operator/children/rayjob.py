@@ -16,12 +16,17 @@ from eagleray_runtime.contract.config import ResourceIdentity, TrainingConfig, W
 
 @dataclass(frozen=True)
 class Training:
-    """What an attempt needs beside the job itself; `data` is the store of data.uri."""
+    """What an attempt needs beside the job itself.
+
+    `data`, `validation` and `test` are the stores of data.uri, data.split.validationUri and data.split.testUri.
+    """
 
     engine: Literal[Engine.NUMPY, Engine.TORCH]
     output: Store
     data: Store | None
     image: str
+    validation: Store | None = None
+    test: Store | None = None
 
 
 def config(job: TrainingJob, attempt: int, training: Training, settings: Settings) -> TrainingConfig:
@@ -42,6 +47,8 @@ def config(job: TrainingJob, attempt: int, training: Training, settings: Setting
         engine=training.engine,
         data=spec.data,
         data_location=training.data.location if training.data else None,
+        validation_location=training.validation.location if training.validation else None,
+        test_location=training.test.location if training.test else None,
         data_file=data_file,
         model=spec.model,
         training=spec.training,
@@ -72,7 +79,8 @@ def build(
 
 def _render(job: TrainingJob, attempt: int, training: Training, settings: Settings) -> dict[str, Any]:
     spec = job.spec
-    volumes, mounts = volumes_of([store for store in (training.output, training.data) if store is not None])
+    stores = (training.output, training.data, training.validation, training.test)
+    volumes, mounts = volumes_of([store for store in stores if store is not None])
     for volume, mount in (
         pods.config_volume(names.training_config(job.metadata.name, attempt)),
         pods.report_token_volume(),

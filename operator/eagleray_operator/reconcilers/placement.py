@@ -24,13 +24,12 @@ def needs_claim(job: TrainingJob, settings: Settings) -> bool:
     return job.spec.output.uri is None and settings.model_store is None
 
 
-def data_of(job: TrainingJob, settings: Settings) -> Store | None:
-    """Where a job's rows come from, if from a URI."""
-    data = job.spec.data
-    if data.uri is None:
+def rows_at(uri: str | None, job: TrainingJob, settings: Settings) -> Store | None:
+    """Where a job's rows come from, if from a URI; whichever part they are for, they have the same Secret."""
+    if uri is None:
         return None
-    secret = data.secret_ref.name if data.secret_ref else _platform_secret(data.uri, settings.model_store)
-    return Store("data", data.uri, secret)
+    secret = job.spec.data.secret_ref.name if job.spec.data.secret_ref else _platform_secret(uri, settings.model_store)
+    return Store("data", uri, secret)
 
 
 def model_at(uri: str, secret: str | None, settings: Settings) -> Store:

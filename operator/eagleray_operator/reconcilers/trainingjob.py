@@ -145,7 +145,9 @@ def _children(
     training = rayjob.Training(
         engine=engine,
         output=placement.output_of(job, settings),
-        data=placement.data_of(job, settings),
+        data=placement.rows_at(job.spec.data.uri, job, settings),
+        validation=placement.rows_at(job.spec.data.split.validation_uri, job, settings),
+        test=placement.rows_at(job.spec.data.split.test_uri, job, settings),
         image=engines.image(engine, job.spec.runtime.image, settings),
     )
     apply = [networkpolicy.build(names.TRAINING_JOB, job.metadata, settings)]

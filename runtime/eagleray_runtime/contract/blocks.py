@@ -242,6 +242,8 @@ class SplitMethod(StrEnum):
     AUTO = "Auto"
     RANDOM = "Random"
     STRATIFIED = "Stratified"
+    CHRONOLOGICAL = "Chronological"
+    GROUP = "Group"
 
 
 class Split(Block):
@@ -252,25 +254,54 @@ class Split(Block):
             "(has(self.validationPercent) ? self.validationPercent : 10) + (has(self.testPercent) ? self.testPercent : 10) <= 80",
             "validationPercent and testPercent must leave at least 20 to train on",
         ),
+        not_both("validationPercent", "validationUri"),
+        not_both("testPercent", "testUri"),
+        Rule("has(self.groupColumn) == (self.method == 'Group')", "groupColumn goes with method Group"),
     )
 
     validation_percent: int | None = Field(
         None,
         ge=0,
         le=50,
-        description="Share of the rows that the model is validated on each epoch, in percent. Unset means 10.",
+        description="Share of the rows that the model is validated on each epoch, in percent. Unset means 10, or none where "
+        "validationUri is set.",
     )
     test_percent: int | None = Field(
         None,
         ge=0,
         le=50,
-        description="Share of the rows held out to test the finished model, in percent. Unset means 10.",
+        description="Share of the rows held out to test the finished model, in percent. Unset means 10, or none where testUri is "
+        "set.",
+    )
+    validation_uri: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1024,
+        json_schema_extra={"x-eagleray-uri": True},
+        description="Where the rows are that the model is validated on each epoch, instead of a share of those of data.uri; read "
+        "as these are, with the same format and secretRef. They need the same columns.",
+    )
+    test_uri: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1024,
+        json_schema_extra={"x-eagleray-uri": True},
+        description="Where the rows are that the finished model is tested on, instead of a share of those of data.uri; read as "
+        "these are, with the same format and secretRef. They need the same columns.",
     )
     method: SplitMethod = Field(
         SplitMethod.AUTO,
-        description="How rows are dealt to the parts. Auto: Stratified for classification, else Random.",
+        description="How rows are dealt to the parts: Random, Stratified (each class in the same proportion), Chronological (as "
+        "they are stored, the first to train, the next to validate, the last to test: order them by time, in several files by "
+        "their names), Group (all rows of a group to the same part, whose share is then met about). Auto: Stratified for "
+        "classification, else Random.",
     )
-    seed: Seed = Field(0, description="Seed of the random numbers that deal the rows. Default 0.")
+    group_column: Name | None = Field(
+        None,
+        description="Column that says which group a row belongs to, for method Group. It is learned from only if data.features "
+        "names it.",
+    )
+    seed: Seed = Field(0, description="Seed of the random numbers that deal the rows; Chronological uses none. Default 0.")
 
 
 class Data(Block):
@@ -281,6 +312,10 @@ class Data(Block):
         not_both("target", "sample"),
         Rule("has(self.target) || has(self.sample)", "data.target: name the column to predict"),
         Rule("!has(self.secretRef) || has(self.uri)", "secretRef goes with uri"),
+        Rule(
+            "has(self.uri) || !(has(self.split.validationUri) || has(self.split.testUri))",
+            "split.validationUri and split.testUri go with uri",
+        ),
     )
 
     uri: str | None = Field(

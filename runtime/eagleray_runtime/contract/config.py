@@ -42,8 +42,9 @@ class TrainingConfig(Block):
     """What the driver of one attempt of a TrainingJob needs.
 
     `engine` is already decided. Rows come from `data_location` (URI), `data_file` (a mounted ConfigMap key) or
-    `data.sample`. The bundle goes to `output`; checkpoints go below `checkpoints`, the same for all attempts, so that an
-    attempt resumes what the one before it reached, or only reports a bundle that is already complete.
+    `data.sample`; those of the validation and the test part from `validation_location` and `test_location` where
+    data.split names files for them. The bundle goes to `output`; checkpoints go below `checkpoints`, the same for all
+    attempts, so that an attempt resumes what the one before it reached, or only reports a bundle that is already complete.
     """
 
     schema_version: Literal[1] = 1
@@ -52,6 +53,8 @@ class TrainingConfig(Block):
     engine: Literal[Engine.NUMPY, Engine.TORCH]
     data: Data
     data_location: Location | None = None
+    validation_location: Location | None = None
+    test_location: Location | None = None
     data_file: str | None = None
     model: Model
     training: Training

@@ -1,8 +1,11 @@
 """Rows to learn from.
 
 - `table`: columns in memory
-- `reading`: CSV, Parquet and NPZ files as a table; `sample`: the data set that the runtime makes itself
+- `reading`: CSV, Parquet, NPZ and JSON Lines files as a table; `sample`: the data set that the runtime makes itself
+- `rows`: what the configuration names, from wherever it is; `cleaning`: what is not right with it
 - `splitting`: training, validation and test part
-- `preparation`: statistics fitted on the training part, and the one transform of training and serving
+- `outliers`, `scaling`, `encoding`: what is fitted to a column; `overrides`: what is wanted of which column
+- `preparation`: all that is fitted to the training part, and the one transform of training and serving
+- `notes`: what became of the rows, in words; `naming`: columns in messages
 - `dataset`: all of it in order, from the configuration to arrays
 """

@@ -1,25 +1,22 @@
 """From the configuration to the arrays that an engine learns from."""
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from eagleray_runtime.arrays import AnyArray, Bools, Floats, Texts
-from eagleray_runtime.contract.blocks import Duplicates, LossType, Scaling, SplitMethod, TargetScaling
+from eagleray_runtime.arrays import AnyArray, Bools, Floats, Integers, Texts
+from eagleray_runtime.contract.blocks import LossType, Scaling, SplitMethod, TargetScaling
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, DataReport
-from eagleray_runtime.data import notes, sample, task
-from eagleray_runtime.data.naming import no_column
+from eagleray_runtime.data import notes, task
+from eagleray_runtime.data.cleaning import first_of_each, require_usable
 from eagleray_runtime.data.preparation import Preparation, Transform, fit, outlying_rows, rows_without_value
-from eagleray_runtime.data.reading import Source, read_files
+from eagleray_runtime.data.rows import TEST, VALIDATION, Rows, read
 from eagleray_runtime.data.scaling import Affine, fitted
 from eagleray_runtime.data.splitting import Parts, split_rows
 from eagleray_runtime.data.table import Column, Kind, Table
 from eagleray_runtime.data.task import Task
 from eagleray_runtime.errors import DataInvalid
-from eagleray_runtime.storage import Store
 
 
 @dataclass(frozen=True)
@@ -65,30 +62,24 @@ def load(config: TrainingConfig) -> Dataset:
         ModelInvalid: loss and family or target do not go together.
         StoreRefused: the rows cannot be fetched.
     """
-    table, target_name, digest = _rows(config)
-    features = table.select([name for name in table if name != target_name])
-    if not features.columns:
-        raise DataInvalid(f"there is no column to learn from beside the target {target_name}")
-    target = table[target_name]
-    _require_target(target_name, target)
-    _require_finite(table)
+    rows = read(config)
+    require_usable(rows)
     chosen: list[Choice] = []
     wanted = config.data.preparation
 
-    incomplete = rows_without_value(features, wanted)
-    complete = _none_of(incomplete, features.rows)
-    kept = complete & _without_duplicates(features, target, wanted.duplicates)
-    if not kept.any():
+    incomplete = rows_without_value(rows.features, wanted, rows.place)
+    complete = _none_of(incomplete, rows.features.rows)
+    kept = np.flatnonzero(complete & first_of_each(rows, wanted.duplicates))
+    if not len(kept):
         raise DataInvalid(
             "every row has a missing value and data.preparation says DropRow: choose what replaces a missing value instead"
         )
-    rows = np.flatnonzero(kept)
-    features, target = features.take(rows), target.take(rows)
+    features, target, target_name = rows.features.take(kept), rows.target.take(kept), rows.target_name
 
     decided = task.decide(config, target_name, target)
     chosen += decided.chosen
     labels = _labels(target) if decided.task == "Classification" else None
-    parts = _parts(config, features.rows, labels, chosen)
+    parts = _parts(config, rows, kept, labels, chosen)
     outlying = outlying_rows(features.take(parts.training), wanted)
     parts = _without_outliers(parts, outlying, target_name, labels)
     training = features.take(parts.training)
@@ -119,17 +110,17 @@ def load(config: TrainingConfig) -> Dataset:
         target=target_name,
         example=_example(training),
         report=DataReport(
-            rows=table.rows,
+            rows=rows.features.rows,
             training=len(parts.training),
             validation=len(parts.validation),
             test=len(parts.test),
-            dropped=table.rows - sum(len(numbers) for numbers in parts),
+            dropped=rows.features.rows - sum(len(numbers) for numbers in parts),
             changed=changed,
-            digest=digest,
+            digest=rows.digest,
             notes=notes.bounded(
                 [
                     *notes.without_value(incomplete),
-                    *notes.repeated(int(complete.sum()) - len(rows)),
+                    *notes.repeated(int(complete.sum()) - len(kept)),
                     *notes.outlying(outlying),
                     *changes,
                 ]
@@ -139,101 +130,35 @@ def load(config: TrainingConfig) -> Dataset:
     )
 
 
-def _rows(config: TrainingConfig) -> tuple[Table, str, str]:
-    """The columns to work with, the name of the target among them, and the digest of the data."""
-    data = config.data
-    if data.sample is not None:
-        table = sample.linear_regression(data.split.seed)
-        content = b"".join(table[name].values.tobytes() for name in table)
-        return table, "y", f"sha256:{hashlib.sha256(content).hexdigest()}"
-    if data.target is None:
-        raise DataInvalid("data.target is not set: name the column to predict")
-    source = _source(config)
-    if data.target not in source.names:
-        raise DataInvalid(no_column("data.target", data.target, source.names))
-    features = data.features or [name for name in source.names if name != data.target]
-    for name in features:
-        if name not in source.names:
-            raise DataInvalid(no_column("data.features", name, source.names))
-        if name == data.target:
-            raise DataInvalid(f"data.features names the target {name} itself: leave it out")
-    # A name that stands twice in the list is one column.
-    return source.table([*dict.fromkeys(features), data.target]), data.target, source.digest
-
-
-def _source(config: TrainingConfig) -> Source:
-    if config.data_file is not None:
-        path = Path(config.data_file)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DataInvalid(f"{path.name} of the ConfigMap cannot be read: {error.strerror}: check configMapRef") from error
-        return read_files([(path.name, content)], config.data.format)
-    if config.data_location is None:
-        raise DataInvalid("there are no rows: set data.uri, data.configMapRef or data.sample")
-    store = Store(config.data_location)
-    files = [(path.rsplit("/", 1)[-1], store.read_path(path)) for path in store.find()]
-    return read_files(files, config.data.format)
-
-
-def _require_target(name: str, target: Column) -> None:
-    missing = target.missing
-    if missing.any():
-        raise DataInvalid(
-            f"target column {name} has no value (empty or NaN) in row {int(np.argmax(missing)) + 1} "
-            f"({int(missing.sum())} such rows, the first row of data is row 1): remove or complete these rows"
-        )
-
-
-def _require_finite(table: Table) -> None:
-    for name in table:
-        column = table[name]
-        if column.kind is Kind.TEXT:
-            continue
-        infinite = np.isinf(column.values)
-        if infinite.any():
-            raise DataInvalid(
-                f"column {name} holds infinity in row {int(np.argmax(infinite)) + 1} ({int(infinite.sum())} such rows): "
-                "replace it by a number or leave it empty"
-            )
-
-
-def _without_duplicates(features: Table, target: Column, action: Duplicates) -> AnyArray:
-    """Mask of the rows to keep, shape [rows]."""
-    kept = np.ones(features.rows, dtype=np.bool_)
-    if action is Duplicates.KEEP:
-        return kept
-    columns = [*features.columns.values(), target]
-    seen: set[tuple[object, ...]] = set()
-    for row, values in enumerate(zip(*(_comparable(column) for column in columns), strict=True)):
-        if values in seen:
-            kept[row] = False
-        seen.add(values)
-    repeated = int((~kept).sum())
-    if repeated and action is Duplicates.ERROR:
-        raise DataInvalid(
-            f"row {int(np.argmin(kept)) + 1} repeats an earlier row ({repeated} such rows) and data.preparation.duplicates "
-            "is Error: remove them or set it to Drop or Keep"
-        )
-    return kept
-
-
-def _comparable(column: Column) -> list[object]:
-    """Values of which two missing ones are equal, which NaN is not."""
-    return [None if value != value else value for value in column.values.tolist()]
-
-
-def _parts(config: TrainingConfig, rows: int, labels: Texts | None, chosen: list[Choice]) -> Parts:
-    method = config.data.split.method
-    if method is SplitMethod.STRATIFIED and labels is None:
+def _parts(config: TrainingConfig, rows: Rows, kept: Integers, labels: Texts | None, chosen: list[Choice]) -> Parts:
+    """The parts as places among the kept rows: the dealt ones split, those of files of their own behind them."""
+    split = config.data.split
+    if split.method is SplitMethod.STRATIFIED and labels is None:
         raise DataInvalid("data.split.method Stratified needs classes, but the target is a number: use Random or Auto")
-    stratified = labels is not None and method is not SplitMethod.RANDOM
+    method = split.method
     if method is SplitMethod.AUTO:
-        value = SplitMethod.STRATIFIED if stratified else SplitMethod.RANDOM
-        chosen.append(
-            Choice(field="data.split.method", value=value, reason=f"the target is {'a class' if stratified else 'a number'}")
-        )
-    return split_rows(rows, config.data.split, labels if stratified else None)
+        method = SplitMethod.RANDOM if labels is None else SplitMethod.STRATIFIED
+        reason = f"the target is {'a number' if labels is None else 'a class'}"
+        chosen.append(Choice(field="data.split.method", value=method, reason=reason))
+    dealt = int((kept < rows.dealt).sum())
+    parts = split_rows(
+        dealt,
+        split,
+        labels[:dealt] if labels is not None and method is SplitMethod.STRATIFIED else None,
+        rows.groups.take(kept[:dealt]) if rows.groups is not None else None,
+    )
+    own: dict[str, Integers] = {}
+    first, last = rows.dealt, dealt
+    for field, number in rows.held_out.items():
+        count = int(((first <= kept) & (kept < first + number)).sum())
+        if not count:
+            raise DataInvalid(f"every row of {field} lacks a value or repeats another, and data.preparation drops these")
+        own[field] = np.arange(last, last + count)
+        first, last = first + number, last + count
+    return parts._replace(
+        validation=own.get(VALIDATION, parts.validation),
+        test=own.get(TEST, parts.test),
+    )
 
 
 def _without_outliers(parts: Parts, outlying: dict[str, Bools], target: str, labels: Texts | None) -> Parts:

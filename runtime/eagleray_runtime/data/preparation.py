@@ -4,7 +4,7 @@ The prepared matrix holds the numeric columns first, then the columns that each 
 of the data.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
 import numpy as np
@@ -124,8 +124,10 @@ class Transform:
         return self(numbers, {name: table[name].values for name in self.categorical_names})
 
 
-def rows_without_value(table: Table, wanted: blocks.Preparation) -> dict[str, Bools]:
+def rows_without_value(table: Table, wanted: blocks.Preparation, place: Callable[[int], str]) -> dict[str, Bools]:
     """Masks of the rows that DropRow drops for want of a value, shape [rows], by the column that lacks it.
+
+    `place` tells where a row is found, for a message.
 
     Raises:
         DataInvalid: a value is missing and the answer to that is Error, or an override cannot be followed.
@@ -143,7 +145,7 @@ def rows_without_value(table: Table, wanted: blocks.Preparation) -> dict[str, Bo
         if action == "Error":
             field = "missingCategorical" if text else "missingNumeric"
             raise DataInvalid(
-                f"column {name} has no value in row {int(np.argmax(missing)) + 1} ({int(missing.sum())} such rows) and "
+                f"column {name} has no value in {place(int(np.argmax(missing)))} ({int(missing.sum())} such rows) and "
                 f"data.preparation.{field} is Error: complete the data or choose what replaces a missing value"
             )
         found[name] = missing

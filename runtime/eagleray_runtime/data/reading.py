@@ -41,13 +41,39 @@ class Source:
         """Names of the columns, in the order of the data."""
         return list(self.stored.column_names)
 
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int(self.stored.num_rows)
+
     def table(self, names: Sequence[str]) -> Table:
         """These columns as a table; columns that are not asked for may hold anything.
 
         Raises:
             DataInvalid: a column holds neither numbers, true/false nor text.
         """
-        return Table({name: _column(name, self.stored.column(name)) for name in names})
+        return table_of([self], names)
+
+    def texts(self, name: str) -> Column:
+        """A column as text, whatever it holds: for what is compared and never computed with.
+
+        Raises:
+            DataInvalid: it holds lists or objects.
+        """
+        try:
+            return _column(name, self.stored.column(name).cast(pa.string()))
+        except pa.ArrowException as error:
+            raise DataInvalid(f"column {name} holds {self.stored.column(name).type}, not one value a row: {error}") from error
+
+
+def table_of(sources: Sequence[Source], names: Sequence[str]) -> Table:
+    """These columns of the sources, one after the other, as a table; columns that are not asked for may hold anything.
+
+    Raises:
+        DataInvalid: a column holds neither numbers, true/false nor text, or not the same in all sources.
+    """
+    whole = _one_after_the_other([source.stored.select(list(names)) for source in sources])
+    return Table({name: _column(name, whole.column(name)) for name in names})
 
 
 def read_files(files: Sequence[tuple[str, bytes]], format_: DataFormat) -> Source:
@@ -69,13 +95,17 @@ def read_files(files: Sequence[tuple[str, bytes]], format_: DataFormat) -> Sourc
                 f"{name} has the columns {listed(table.column_names)} but {first_name} has {listed(first.column_names)}: "
                 "files that are read together need the same columns"
             )
-    try:
-        whole = pa.concat_tables([table for _, table in tables], promote_options="permissive")
-    except pa.ArrowException as error:
-        raise DataInvalid(f"the files' columns have types that do not go together: {error}: write them alike") from error
+    whole = _one_after_the_other([table for _, table in tables])
     if not whole.num_rows:
         raise DataInvalid(f"{first_name} holds no rows: a header alone cannot be learned from")
     return Source(whole, f"sha256:{digest.hexdigest()}")
+
+
+def _one_after_the_other(tables: list[Any]) -> Any:
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise DataInvalid(f"the files' columns have types that do not go together: {error}: write them alike") from error
 
 
 def _arrow(name: str, content: bytes, format_: DataFormat) -> Any:

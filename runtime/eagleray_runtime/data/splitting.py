@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from eagleray_runtime.arrays import AnyArray, Integers
-from eagleray_runtime.contract.blocks import Split
+from eagleray_runtime.contract.blocks import Split, SplitMethod
+from eagleray_runtime.data.table import Column
 from eagleray_runtime.errors import DataInvalid
 
 DEFAULT_PERCENT = 10
@@ -19,23 +20,22 @@ class Parts(NamedTuple):
     test: Integers
 
 
-def split_rows(rows: int, split: Split, classes: AnyArray | None) -> Parts:
+def split_rows(rows: int, split: Split, classes: AnyArray | None, groups: Column | None = None) -> Parts:
     """Deal the rows; the same seed and rows give the same parts.
 
     A share above zero is at least one row. With `classes` (shape [rows], any values) each part gets every class in about
-    the proportion of the whole, and a class is never without a row to train on.
+    the proportion of the whole, and a class is never without a row to train on. With `groups` (a column of as many rows)
+    all rows of a group are in the same part.
 
     Raises:
         DataInvalid: nothing would be left to train on.
     """
-    shares = [DEFAULT_PERCENT if share is None else share for share in (split.validation_percent, split.test_percent)]
-    sizes = [max(1, round(rows * share / 100)) if share else 0 for share in shares]
-    if rows - sum(sizes) < 1:
-        raise DataInvalid(
-            f"{rows} rows leave none to train on beside {sizes[0]} to validate and {sizes[1]} to test: "
-            "give more rows or set data.split.validationPercent and testPercent to 0"
-        )
+    sizes = _sizes(rows, split)
+    if split.method is SplitMethod.CHRONOLOGICAL:
+        return Parts(*np.split(np.arange(rows), np.cumsum([rows - sum(sizes), sizes[0]])))
     random = np.random.default_rng(split.seed)
+    if groups is not None:
+        return _by_group(groups, sizes, random)
     order = random.permutation(rows)
     if classes is None:
         held = np.split(order, np.cumsum(sizes))
@@ -53,6 +53,51 @@ def split_rows(rows: int, split: Split, classes: AnyArray | None) -> Parts:
                 "or set data.split.validationPercent and testPercent to 0"
             )
     return Parts(np.sort(remaining), taken[0], taken[1])
+
+
+def _sizes(rows: int, split: Split) -> list[int]:
+    """Rows of the validation and of the test part."""
+    wanted = ((split.validation_percent, split.validation_uri), (split.test_percent, split.test_uri))
+    shares = [0 if uri else DEFAULT_PERCENT if percent is None else percent for percent, uri in wanted]
+    sizes = [max(1, round(rows * share / 100)) if share else 0 for share in shares]
+    if rows - sum(sizes) < 1:
+        raise DataInvalid(
+            f"{rows} rows leave none to train on beside {sizes[0]} to validate and {sizes[1]} to test: "
+            "give more rows or set data.split.validationPercent and testPercent to 0"
+        )
+    return sizes
+
+
+def _by_group(groups: Column, sizes: list[int], random: np.random.Generator) -> Parts:
+    """Groups in a random order; a part takes each that brings it nearer to its size, and at least the smallest one."""
+    missing = groups.missing
+    if missing.any():
+        raise DataInvalid(
+            f"{int(missing.sum())} rows have no value in data.split.groupColumn: give each row a group, or remove these rows"
+        )
+    names, codes, counts = np.unique(groups.values, return_inverse=True, return_counts=True)
+    parts = 1 + sum(1 for size in sizes if size)
+    if len(names) < parts:
+        raise DataInvalid(
+            f"data.split.groupColumn holds {len(names)} groups, too few for {parts} parts: choose another column or method, "
+            "or set data.split.validationPercent or testPercent to 0"
+        )
+    part_of_group = np.zeros(len(names), dtype=np.int64)
+    order = random.permutation(len(names))
+    for part, size in enumerate(sizes, start=1):
+        if not size:
+            continue
+        parts -= 1
+        taken = 0
+        for group in order:
+            spare = np.count_nonzero(part_of_group == 0) > parts
+            if spare and part_of_group[group] == 0 and counts[group] <= 2 * (size - taken):
+                part_of_group[group] = part
+                taken += counts[group]
+        if not taken:
+            free = order[part_of_group[order] == 0]
+            part_of_group[free[np.argmin(counts[free])]] = part
+    return Parts(*(np.flatnonzero(part_of_group[codes] == part) for part in range(3)))
 
 
 def _proportional(order: Integers, classes: AnyArray, size: int) -> AnyArray:

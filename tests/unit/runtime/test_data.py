@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eagleray_runtime.contract import blocks
-from eagleray_runtime.contract.blocks import DataFormat, Split
+from eagleray_runtime.contract.blocks import DataFormat
 from eagleray_runtime.contract.config import Location
 from eagleray_runtime.data.dataset import load
 from eagleray_runtime.data.encoding import MissingValueError
@@ -120,40 +120,6 @@ def test_columns_that_are_left_out_may_hold_anything():
     assert source.table(["x"]).rows == 1
     with pytest.raises(DataInvalid, match=r"column day holds date32.*leave it out by data\.features"):
         source.table(["day"])
-
-
-# --- splitting
-
-
-def test_the_same_seed_deals_the_same_rows_and_another_seed_others():
-    first, again, other = (split_rows(100, Split(seed=seed), None) for seed in (1, 1, 2))
-    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not np.array_equal(first.test, other.test)
-    assert sorted(np.concatenate(first)) == list(range(100))
-    assert [len(part) for part in first] == [80, 10, 10]
-
-
-def test_a_stratified_split_keeps_the_classes_proportions():
-    classes = np.array(["a"] * 60 + ["b"] * 30 + ["c"] * 10, dtype=object)
-    parts = split_rows(100, Split(), classes)
-    for part in (parts.validation, parts.test):
-        assert [int((classes[part] == name).sum()) for name in "abc"] == [6, 3, 1]
-
-
-def test_a_rare_class_always_has_a_row_to_train_on():
-    classes = np.array(["a"] * 30 + ["b"], dtype=object)
-    parts = split_rows(31, Split(validation_percent=40, test_percent=40), classes)
-    assert "b" in classes[parts.training]
-
-
-def test_too_few_rows_to_split_are_refused():
-    with pytest.raises(DataInvalid, match="2 rows leave none to train on"):
-        split_rows(2, Split(), None)
-
-
-def test_parts_of_zero_percent_are_empty():
-    parts = split_rows(5, Split(validation_percent=0, test_percent=0), None)
-    assert [len(part) for part in parts] == [5, 0, 0]
 
 
 # --- preparation

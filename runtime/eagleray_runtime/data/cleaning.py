@@ -1,0 +1,61 @@
+"""What is not right with rows before anything is fitted to them."""
+
+import numpy as np
+
+from eagleray_runtime.arrays import Bools
+from eagleray_runtime.contract.blocks import Duplicates
+from eagleray_runtime.data.rows import Rows
+from eagleray_runtime.data.table import Column, Kind
+from eagleray_runtime.errors import DataInvalid
+
+
+def require_usable(rows: Rows) -> None:
+    """Refuse a target without a value, and infinity anywhere.
+
+    Raises:
+        DataInvalid: so it is.
+    """
+    missing = rows.target.missing
+    if missing.any():
+        raise DataInvalid(
+            f"target column {rows.target_name} has no value (empty or NaN) in {rows.place(int(np.argmax(missing)))} "
+            f"({int(missing.sum())} such rows, the first row of data is row 1): remove or complete these rows"
+        )
+    for name, column in (*rows.features.columns.items(), (rows.target_name, rows.target)):
+        if column.kind is Kind.TEXT:
+            continue
+        infinite = np.isinf(column.values)
+        if infinite.any():
+            raise DataInvalid(
+                f"column {name} holds infinity in {rows.place(int(np.argmax(infinite)))} ({int(infinite.sum())} such rows): "
+                "replace it by a number or leave it empty"
+            )
+
+
+def first_of_each(rows: Rows, action: Duplicates) -> Bools:
+    """Mask of the rows that do not repeat an earlier one, or of all if they may, shape [rows].
+
+    Raises:
+        DataInvalid: a row repeats another and the answer to that is Error.
+    """
+    kept = np.ones(rows.features.rows, dtype=np.bool_)
+    if action is Duplicates.KEEP:
+        return kept
+    columns = [*rows.features.columns.values(), rows.target]
+    seen: set[tuple[object, ...]] = set()
+    for row, values in enumerate(zip(*(_comparable(column) for column in columns), strict=True)):
+        if values in seen:
+            kept[row] = False
+        seen.add(values)
+    repeated = int((~kept).sum())
+    if repeated and action is Duplicates.ERROR:
+        raise DataInvalid(
+            f"{rows.place(int(np.argmin(kept)))} repeats an earlier row ({repeated} such rows) and data.preparation.duplicates "
+            "is Error: remove them or set it to Drop or Keep"
+        )
+    return kept
+
+
+def _comparable(column: Column) -> list[object]:
+    """Values of which two missing ones are equal, which NaN is not."""
+    return [None if value != value else value for value in column.values.tolist()]

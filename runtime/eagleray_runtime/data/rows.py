@@ -1,0 +1,143 @@
+"""The rows that a configuration names, read from wherever they are."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from eagleray_runtime.contract.blocks import Data, DataFormat
+from eagleray_runtime.contract.config import Location, TrainingConfig
+from eagleray_runtime.data import sample
+from eagleray_runtime.data.naming import no_column
+from eagleray_runtime.data.reading import Source, read_files, table_of
+from eagleray_runtime.data.table import Column, Table
+from eagleray_runtime.errors import DataInvalid
+from eagleray_runtime.storage import Store
+
+VALIDATION, TEST = "data.split.validationUri", "data.split.testUri"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Features and target of all rows: first the `dealt` ones, which are split, then the held-out ones of own files.
+
+    `held_out` is the number of rows of each file of its own, by the field that names it; `groups` is the column of
+    data.split.groupColumn, for the rows that are dealt.
+    """
+
+    features: Table
+    target_name: str
+    target: Column
+    digest: str
+    held_out: dict[str, int]
+    groups: Column | None
+
+    @property
+    def dealt(self) -> int:
+        """Number of rows to split."""
+        return self.features.rows - sum(self.held_out.values())
+
+    def place(self, index: int) -> str:
+        """Where a row is found, for a message; the first row is row 1."""
+        if index < self.dealt:
+            return f"row {index + 1}"
+        index -= self.dealt
+        for field, rows in self.held_out.items():
+            if index < rows:
+                return f"row {index + 1} of {field}"
+            index -= rows
+        raise IndexError(index)
+
+
+def read(config: TrainingConfig) -> Rows:
+    """Read the columns to learn from, the target, and what the split needs.
+
+    Raises:
+        DataInvalid: the rows are not what the configuration says, or cannot be understood.
+        StoreRefused: they cannot be fetched.
+    """
+    data = config.data
+    if data.sample is not None:
+        return _sample(data)
+    if data.target is None:
+        raise DataInvalid("data.target is not set: name the column to predict")
+    source = _source(config)
+    features = _features(data, data.target, source.names)
+    if not features:
+        raise DataInvalid(f"there is no column to learn from beside the target {data.target}")
+    columns = [*features, data.target]
+    others = {
+        field: _stored(location, data.format)
+        for field, location in ((VALIDATION, config.validation_location), (TEST, config.test_location))
+        if location is not None
+    }
+    for field, other in others.items():
+        for name in columns:
+            if name not in other.names:
+                raise DataInvalid(no_column(field, name, other.names))
+    table = table_of([source, *others.values()], columns)
+    group = data.split.group_column
+    return Rows(
+        features=table.select(features),
+        target_name=data.target,
+        target=table[data.target],
+        digest=_digest(source, others),
+        held_out={field: other.rows for field, other in others.items()},
+        groups=source.texts(group) if group is not None else None,
+    )
+
+
+def _sample(data: Data) -> Rows:
+    table = sample.linear_regression(data.split.seed)
+    content = b"".join(table[name].values.tobytes() for name in table)
+    group = data.split.group_column
+    if group is not None and group not in table.columns:
+        raise DataInvalid(no_column("data.split.groupColumn", group, list(table)))
+    return Rows(
+        features=table.select(["x"]),
+        target_name="y",
+        target=table["y"],
+        digest=f"sha256:{hashlib.sha256(content).hexdigest()}",
+        held_out={},
+        groups=table[group] if group is not None else None,
+    )
+
+
+def _features(data: Data, target: str, names: list[str]) -> list[str]:
+    """Columns to learn from, each once: the named ones, else all but the target and the groups."""
+    group = data.split.group_column
+    for field, name in (("data.target", target), ("data.split.groupColumn", group)):
+        if name is not None and name not in names:
+            raise DataInvalid(no_column(field, name, names))
+    for name in data.features or []:
+        if name not in names:
+            raise DataInvalid(no_column("data.features", name, names))
+        if name == target:
+            raise DataInvalid(f"data.features names the target {name} itself: leave it out")
+    return list(dict.fromkeys(data.features or [name for name in names if name not in (target, group)]))
+
+
+def _source(config: TrainingConfig) -> Source:
+    if config.data_file is not None:
+        path = Path(config.data_file)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DataInvalid(f"{path.name} of the ConfigMap cannot be read: {error.strerror}: check configMapRef") from error
+        return read_files([(path.name, content)], config.data.format)
+    if config.data_location is None:
+        raise DataInvalid("there are no rows: set data.uri, data.configMapRef or data.sample")
+    return _stored(config.data_location, config.data.format)
+
+
+def _stored(location: Location, format_: DataFormat) -> Source:
+    store = Store(location)
+    files = [(path.rsplit("/", 1)[-1], store.read_path(path)) for path in store.find()]
+    return read_files(files, format_)
+
+
+def _digest(source: Source, others: dict[str, Source]) -> str:
+    """Digest of the data: that of the rows' files, or over those of all files where there are files for a part."""
+    if not others:
+        return source.digest
+    told = [source.digest, *(f"{field} {other.digest}" for field, other in others.items())]
+    return f"sha256:{hashlib.sha256(' '.join(told).encode()).hexdigest()}"
