@@ -92,6 +92,27 @@ class DataFormat(StrEnum):
     JSON_LINES = "JSONLines"
 
 
+class ColumnType(StrEnum):
+    """What a column is taken for; Auto is what it holds."""
+
+    AUTO = "Auto"
+    NUMERIC = "Numeric"
+    CATEGORICAL = "Categorical"
+    IDENTIFIER = "Identifier"
+
+
+class DataColumn(Block):
+    """A column, and what it is taken for."""
+
+    name: Name = Field(description="Name of the column.")
+    type: ColumnType = Field(
+        ColumnType.AUTO,
+        description="Numeric reads text as numbers and refuses what is none; Categorical takes numbers, dates and true/false as "
+        "categories by their text (3, 2.5, 2026-01-31, true), which is what the served model then takes; Identifier is never "
+        "learned from. Auto: numbers and true/false are numeric, text is categorical.",
+    )
+
+
 class MissingNumeric(StrEnum):
     """What replaces a missing number."""
 
@@ -310,6 +331,7 @@ class Data(Block):
     rules: ClassVar[tuple[Rule, ...]] = (
         exactly_one_of("uri", "configMapRef", "sample"),
         not_both("target", "sample"),
+        not_both("columns", "sample"),
         Rule("has(self.target) || has(self.sample)", "data.target: name the column to predict"),
         Rule("!has(self.secretRef) || has(self.uri)", "secretRef goes with uri"),
         Rule(
@@ -343,6 +365,12 @@ class Data(Block):
     target: str | None = Field(None, min_length=1, max_length=253, description="Column to predict.")
     features: list[Annotated[str, Field(min_length=1, max_length=253)]] | None = Field(
         None, min_length=1, max_length=1024, description="Columns to learn from. Unset means all others."
+    )
+    columns: list[DataColumn] | None = Field(
+        None,
+        min_length=1,
+        max_length=1024,
+        description="What columns are taken for, each at most once. Unset means Auto for all.",
     )
     preparation: Preparation = Field(
         default_factory=Preparation, description="Preparation of the data, fitted on the training part only."

@@ -2,18 +2,20 @@
 
 import hashlib
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
-from eagleray_runtime.contract.blocks import DataFormat
+from eagleray_runtime.contract.blocks import ColumnType, DataFormat
 from eagleray_runtime.data.naming import listed
 from eagleray_runtime.data.table import Column, Kind, Table
 from eagleray_runtime.errors import DataInvalid
@@ -52,7 +54,7 @@ class Source:
         Raises:
             DataInvalid: a column holds neither numbers, true/false nor text.
         """
-        return table_of([self], names)
+        return Table({name: _column(name, self.stored.column(name)) for name in names})
 
     def texts(self, name: str) -> Column:
         """A column as text, whatever it holds: for what is compared and never computed with.
@@ -60,20 +62,31 @@ class Source:
         Raises:
             DataInvalid: it holds lists or objects.
         """
-        try:
-            return _column(name, self.stored.column(name).cast(pa.string()))
-        except pa.ArrowException as error:
-            raise DataInvalid(f"column {name} holds {self.stored.column(name).type}, not one value a row: {error}") from error
+        return _texts(name, self.stored.column(name))
 
 
-def table_of(sources: Sequence[Source], names: Sequence[str]) -> Table:
+def table_of(
+    sources: Sequence[Source], names: Sequence[str], types: Mapping[str, ColumnType], place: Callable[[int], str]
+) -> Table:
     """These columns of the sources, one after the other, as a table; columns that are not asked for may hold anything.
 
+    `types` says what columns are taken for, Auto where it says nothing; `place` tells where a row is found, for a message.
+
     Raises:
-        DataInvalid: a column holds neither numbers, true/false nor text, or not the same in all sources.
+        DataInvalid: a column holds not what it should, or not the same in all sources.
     """
     whole = _one_after_the_other([source.stored.select(list(names)) for source in sources])
-    return Table({name: _column(name, whole.column(name)) for name in names})
+    columns = {}
+    for name in names:
+        values = whole.column(name)
+        match types.get(name, ColumnType.AUTO):
+            case ColumnType.NUMERIC:
+                columns[name] = _numbers(name, values, place)
+            case ColumnType.CATEGORICAL:
+                columns[name] = _texts(name, values)
+            case _:
+                columns[name] = _column(name, values)
+    return Table(columns)
 
 
 def read_files(files: Sequence[tuple[str, bytes]], format_: DataFormat) -> Source:
@@ -178,7 +191,7 @@ def _column(name: str, values: Any) -> Column:
         if np.nanmax(np.abs(numbers), initial=0) > EXACT_INTEGER:
             raise DataInvalid(
                 f"column {name} holds whole numbers beyond 2^53, which lose digits as float64: "
-                "leave it out by data.features if it is an identifier"
+                "say Identifier in data.columns, or Categorical if it is to be learned from"
             )
         return Column(Kind.INTEGER, numbers)
     if pa.types.is_floating(type_) or pa.types.is_decimal(type_) or pa.types.is_null(type_):
@@ -188,8 +201,47 @@ def _column(name: str, values: Any) -> Column:
         return Column(Kind.TEXT, texts)
     raise DataInvalid(
         f"column {name} holds {type_}, which is neither a number, true/false nor text: "
-        "turn it into one of them or leave it out by data.features"
+        "turn it into one of them, leave it out by data.features, or say Categorical in data.columns"
     )
+
+
+def _numbers(name: str, values: Any, place: Callable[[int], str]) -> Column:
+    """A column as numbers: true is 1, false is 0, blank text is missing."""
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        return Column(Kind.REAL, _column(name, values).values)
+    trimmed = pc.utf8_trim_whitespace(values)
+    written = pc.if_else(pc.equal(trimmed, ""), None, trimmed)
+    try:
+        return Column(Kind.REAL, _floats(written.cast(pa.float64())))
+    except pa.ArrowInvalid as error:
+        row, value = next((row, value) for row, value in enumerate(written.to_pylist()) if not _is_number(value))
+        raise DataInvalid(
+            f"column {name} holds {value[:40]!r} in {place(row)}, which is no number, but data.columns says Numeric: correct it, "
+            "leave it empty, or set the type to Categorical"
+        ) from error
+
+
+def _is_number(value: str | None) -> bool:
+    try:
+        pa.scalar(value, pa.string()).cast(pa.float64())
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _texts(name: str, values: Any) -> Column:
+    """A column as text: a whole number without point, however it was stored."""
+    try:
+        if pa.types.is_floating(values.type):
+            numbers = _floats(values).tolist()
+            texts = [None if math.isnan(n) else str(int(n)) if n.is_integer() else repr(n) for n in numbers]
+        else:
+            texts = [value or None for value in values.cast(pa.string()).to_pylist()]
+    except pa.ArrowException as error:
+        raise DataInvalid(f"column {name} holds {values.type}, which is not one value a row: leave it out") from error
+    return Column(Kind.TEXT, np.array(texts, dtype=np.object_))
 
 
 def _floats(values: Any) -> Any:

@@ -2,9 +2,10 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from eagleray_runtime.contract.blocks import Data, DataFormat
+from eagleray_runtime.contract.blocks import ColumnType, Data, DataFormat
 from eagleray_runtime.contract.config import Location, TrainingConfig
 from eagleray_runtime.data import sample
 from eagleray_runtime.data.naming import no_column
@@ -38,14 +39,7 @@ class Rows:
 
     def place(self, index: int) -> str:
         """Where a row is found, for a message; the first row is row 1."""
-        if index < self.dealt:
-            return f"row {index + 1}"
-        index -= self.dealt
-        for field, rows in self.held_out.items():
-            if index < rows:
-                return f"row {index + 1} of {field}"
-            index -= rows
-        raise IndexError(index)
+        return _place(self.dealt, self.held_out, index)
 
 
 def read(config: TrainingConfig) -> Rows:
@@ -61,7 +55,8 @@ def read(config: TrainingConfig) -> Rows:
     if data.target is None:
         raise DataInvalid("data.target is not set: name the column to predict")
     source = _source(config)
-    features = _features(data, data.target, source.names)
+    types = _types(data, source.names)
+    features = _features(data, data.target, source.names, types)
     if not features:
         raise DataInvalid(f"there is no column to learn from beside the target {data.target}")
     columns = [*features, data.target]
@@ -74,14 +69,15 @@ def read(config: TrainingConfig) -> Rows:
         for name in columns:
             if name not in other.names:
                 raise DataInvalid(no_column(field, name, other.names))
-    table = table_of([source, *others.values()], columns)
+    held_out = {field: other.rows for field, other in others.items()}
+    table = table_of([source, *others.values()], columns, types, partial(_place, source.rows, held_out))
     group = data.split.group_column
     return Rows(
         features=table.select(features),
         target_name=data.target,
         target=table[data.target],
         digest=_digest(source, others),
-        held_out={field: other.rows for field, other in others.items()},
+        held_out=held_out,
         groups=source.texts(group) if group is not None else None,
     )
 
@@ -102,18 +98,46 @@ def _sample(data: Data) -> Rows:
     )
 
 
-def _features(data: Data, target: str, names: list[str]) -> list[str]:
-    """Columns to learn from, each once: the named ones, else all but the target and the groups."""
+def _types(data: Data, names: list[str]) -> dict[str, ColumnType]:
+    """What data.columns says that columns are."""
+    types: dict[str, ColumnType] = {}
+    for column in data.columns or []:
+        if column.name not in names:
+            raise DataInvalid(no_column("data.columns", column.name, names))
+        if column.name in types:
+            raise DataInvalid(f"data.columns names {column.name} twice: leave one of them")
+        types[column.name] = column.type
+    return types
+
+
+def _features(data: Data, target: str, names: list[str], types: dict[str, ColumnType]) -> list[str]:
+    """Columns to learn from, each once: the named ones, else all but the target, the groups and the identifiers."""
     group = data.split.group_column
     for field, name in (("data.target", target), ("data.split.groupColumn", group)):
         if name is not None and name not in names:
             raise DataInvalid(no_column(field, name, names))
+    identifiers = {name for name, type_ in types.items() if type_ is ColumnType.IDENTIFIER}
+    if target in identifiers:
+        raise DataInvalid(f"data.columns says that the target {target} is an Identifier, which is never learned: drop it there")
     for name in data.features or []:
         if name not in names:
             raise DataInvalid(no_column("data.features", name, names))
         if name == target:
             raise DataInvalid(f"data.features names the target {name} itself: leave it out")
-    return list(dict.fromkeys(data.features or [name for name in names if name not in (target, group)]))
+        if name in identifiers:
+            raise DataInvalid(f"data.features names {name}, of which data.columns says Identifier: drop it in one of them")
+    return list(dict.fromkeys(data.features or [name for name in names if name not in {target, group, *identifiers}]))
+
+
+def _place(dealt: int, held_out: dict[str, int], index: int) -> str:
+    if index < dealt:
+        return f"row {index + 1}"
+    index -= dealt
+    for field, rows in held_out.items():
+        if index < rows:
+            return f"row {index + 1} of {field}"
+        index -= rows
+    raise IndexError(index)
 
 
 def _source(config: TrainingConfig) -> Source:

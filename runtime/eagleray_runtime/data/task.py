@@ -45,7 +45,7 @@ def decide(config: TrainingConfig, name: str, target: Column) -> Decision:
     if task == "Classification" and looks == "Regression":
         raise DataInvalid(
             f"target column {name} holds {kind}, too many for classes: use LinearRegression, "
-            f"or a target of at most {FEW_VALUES} whole numbers or of text"
+            f"a target of at most {FEW_VALUES} whole numbers or of text, or Categorical for it in data.columns"
         )
     fitting = (LossType.PERCEPTRON,) if family is Family.PERCEPTRON else LOSSES[task]
     if loss is not LossType.AUTO and loss not in fitting:
