@@ -182,6 +182,29 @@ def test_dropped_outliers_are_rows_of_the_training_part_only(job):
     assert (kept.preparation.numeric[0].low, kept.preparation.numeric[0].high) == (None, None)
 
 
+EACH_ROW_STRAYS = [
+    "a,b,c,d,e,f,g,h,y",
+    *(",".join(["1000" if row == column else str(row) for column in range(8)] + [str(row)]) for row in range(8)),
+]
+A_CLASS_THAT_STRAYS = ["x,y", *(f"{v},a" for v in range(30)), *(f"{v},b" for v in range(1000, 1004))]
+
+
+@pytest.mark.parametrize(
+    ("rows", "family", "words"),
+    [
+        (EACH_ROW_STRAYS, "LinearRegression", "every row of the training part has an outlier in some column: set .* to Clip"),
+        (A_CLASS_THAT_STRAYS, "LogisticRegression", "every row of class b of target column y to train on has an outlier"),
+    ],
+    ids=["no row is left", "no row of a class is left"],
+)
+def test_outliers_are_not_dropped_if(job, rows, family, words):
+    wanted = {"outliers": "IQR", "outlierAction": "DropRow"}
+    split = {"validationPercent": 0, "testPercent": 0}
+    with pytest.raises(DataInvalid, match=words):
+        load(job(rows, family=family, data={"split": split, "preparation": wanted}))
+    assert load(job(rows, family=family, data={"split": split, "preparation": wanted | {"outlierAction": "Clip"}})).report.changed
+
+
 # --- overrides
 
 SHOP = ["size,price,colour,shape,y", *(f"{v},{v * v},{'red' if v % 2 else 'blue'},{'abc'[v % 3]},{v}" for v in range(30))]
@@ -262,6 +285,9 @@ def test_the_target_is_scaled_as_wanted_by_its_training_part(job, wanted, expect
     statistics = {"deviation": (y.mean(), y.std()), "range": (y.min(), y.max() - y.min())}
     assert (target.offset, target.scale) == pytest.approx(statistics.get(expected, expected))
     assert set(np.round(y, 6)) <= {v * v for v in range(30)}
+    # What the user has not said is told.
+    told = {choice.field for choice in dataset.chosen}
+    assert ("data.preparation.targetScaling" in told) is (wanted == {})
 
 
 def test_a_class_is_not_scaled(job):
