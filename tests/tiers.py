@@ -1,8 +1,9 @@
-"""Runs the test tiers one after the other, the fast ones first, and says of each how it went and how long it took.
+"""Runs the test tiers in two lanes, the fast ones first, and says of each how it went and how long it took.
 
     python -m tests.tiers [TIER ...]
 
-A tier that this machine cannot run says so by name and does not fail the rest; whatever can run must pass.
+The tier e2e has a lane of its own: it mostly waits for pods, while the others compute. A tier that this machine cannot run
+says so by name and does not fail the rest; whatever can run must pass.
 """
 
 import argparse
@@ -11,8 +12,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,28 +88,64 @@ TIERS = (
 )
 
 
+LANES = (("fast", "ray", "torch", "integration", "faults"), ("e2e",))
+"""Tiers that run one after the other, beside those of the other lane."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a tier went; `passed` is None where it cannot run."""
+
+    tier: str
+    passed: bool | None
+    words: str
+    seconds: float = 0.0
+
+
+def run(tier: Tier, told: Path | None) -> Outcome:
+    """Run a tier; what pytest says goes to `told` if there is one, to be shown in one piece at the end."""
+    if (why := tier.missing()) is not None:
+        say(f"=== {tier.name} cannot run here: {why}")
+        return Outcome(tier.name, None, f"cannot run here: {why}")
+    say(f"=== {tier.name} begins: {tier.about}")
+    begin = time.monotonic()
+    command = [sys.executable, "-m", "pytest", "-q", "-m", tier.markers, "tests"]
+    environment = os.environ | tier.environment()
+    if told is None:
+        code = subprocess.run(command, cwd=REPOSITORY, env=environment, check=False).returncode
+    else:
+        with told.open("w") as output:
+            ended = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=output, stderr=output, check=False)
+        code = ended.returncode
+    seconds = time.monotonic() - begin
+    words = "passed" if code == 0 else f"FAILED (pytest's exit code {code})"
+    say("\n".join([f"\n=== {tier.name}: {words} after {seconds:.0f} s", told.read_text() if told else ""]))
+    return Outcome(tier.name, code == 0, words, seconds)
+
+
+def say(words: str) -> None:
+    print(words, flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tiers", nargs="*", metavar="TIER", help=", ".join(tier.name for tier in TIERS))
     wanted = parser.parse_args().tiers or [tier.name for tier in TIERS]
-    unknown = set(wanted) - {tier.name for tier in TIERS}
-    if unknown:
+    known = {tier.name: tier for tier in TIERS}
+    if unknown := set(wanted) - set(known):
         parser.error(f"no such tier: {', '.join(sorted(unknown))}")
-    rows: list[tuple[str, str, float]] = []
-    for tier in (tier for tier in TIERS if tier.name in wanted):
-        print(f"\n=== {tier.name}: {tier.about}", flush=True)
-        if (why := tier.missing()) is not None:
-            print(f"cannot run here: {why}")
-            rows.append((tier.name, f"cannot run here: {why}", 0.0))
-            continue
-        begin = time.monotonic()
-        command = [sys.executable, "-m", "pytest", "-q", "-m", tier.markers, "tests"]
-        code = subprocess.run(command, cwd=REPOSITORY, env=os.environ | tier.environment(), check=False).returncode
-        rows.append((tier.name, "passed" if code == 0 else f"FAILED (pytest's exit code {code})", time.monotonic() - begin))
-    print("\n=== tiers")
-    for name, outcome, seconds in rows:
-        print(f"{name:12} {seconds:6.0f} s  {outcome}")
-    return 1 if any("FAILED" in outcome for _, outcome, _ in rows) else 0
+    lanes = [[known[name] for name in lane if name in wanted] for lane in LANES]
+    lanes = [lane for lane in lanes if lane]
+    with tempfile.TemporaryDirectory(prefix="eagleray-tests-") as folder, ThreadPoolExecutor(len(lanes)) as pool:
+
+        def follow(lane: list[Tier]) -> list[Outcome]:
+            return [run(tier, Path(folder) / tier.name if len(lanes) > 1 else None) for tier in lane]
+
+        outcomes = [outcome for lane in pool.map(follow, lanes) for outcome in lane]
+    say("\n=== tiers")
+    for outcome in outcomes:
+        say(f"{outcome.tier:12} {outcome.seconds:6.0f} s  {outcome.words}")
+    return int(any(outcome.passed is False for outcome in outcomes))
 
 
 if __name__ == "__main__":
