@@ -146,6 +146,7 @@ class Progress(Block):
     epoch: int = Field(0, description="Finished passes over the training part.")
     epochs: int = Field(0, description="Passes in all.")
     step: int = Field(0, description="Finished steps.")
+    fold: int | None = Field(None, description="Training that runs, of those of cross-validation and the model's own.")
     percent: int = Field(0, description="Share of the whole job that is done, in percent.")
     estimated_remaining_seconds: int | None = Field(None, description="Seconds until the end, as far as can be told.")
     workers: int = Field(0, description="Workers that train now.")

@@ -47,6 +47,7 @@ def _progress(status: TrainingJobStatus, report: ProgressReport) -> TrainingJobS
         epoch=report.epoch,
         epochs=report.epochs,
         step=report.step,
+        fold=report.fold or None,
         percent=int(report.percent),
         estimated_remaining_seconds=None if remaining is None else round(remaining),
         workers=report.workers,

@@ -325,6 +325,8 @@ def _underway(job: TrainingJob, status: TrainingJobStatus, attempt: Attempt, fin
         least, most = _bounds(job, attempt, observed)
         workers = f"{progress.workers} of {least}..{most} workers"
         message = f"Epoch {progress.epoch} of {progress.epochs}, {workers}, attempt {attempt.number}"
+        if progress.fold and job.spec.evaluation.cross_validation:
+            message = f"Training {progress.fold} of {job.spec.evaluation.cross_validation.folds + 1}: {message}"
         if attempt.from_epoch:
             message += f" from epoch {attempt.from_epoch}"
         if progress.workers < most and most > least:

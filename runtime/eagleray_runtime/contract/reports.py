@@ -55,13 +55,17 @@ class HistoryPoint(Block):
 
 
 class Metric(Block):
-    """A metric of the finished model on one part of the data; `low` and `high` bound its confidence interval."""
+    """A metric of the finished model on one part of the data; `low` and `high` bound its confidence interval.
+
+    Of the part CrossValidation `value` is the mean over the folds and `deviation` the standard deviation between them.
+    """
 
     name: str
-    part: Literal["Training", "Validation", "Test"]
+    part: Literal["Training", "Validation", "Test", "CrossValidation"]
     value: float
     low: float | None = None
     high: float | None = None
+    deviation: float | None = None
 
 
 class DataReport(Block):
@@ -88,7 +92,10 @@ class SavedModel(Block):
 
 
 class ProgressReport(Block):
-    """Progress of a running attempt; `percent` is of the whole job, 0 to 100."""
+    """Progress of a running attempt; `percent` is of the whole job, 0 to 100.
+
+    `fold` counts the trainings of cross-validation from 1, the model's own being the last of `folds`; both are 0 without it.
+    """
 
     type: Literal["progress"] = "progress"
     resource: ResourceIdentity
@@ -97,6 +104,8 @@ class ProgressReport(Block):
     epoch: int = 0
     epochs: int = 0
     step: int = 0
+    fold: int = 0
+    folds: int = 0
     percent: float = Field(0, ge=0, le=100)
     estimated_remaining_seconds: float | None = None
     workers: int = 1

@@ -1,5 +1,6 @@
 """From the configuration to the arrays that an engine learns from."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from eagleray_runtime.data.cleaning import first_of_each, require_usable
 from eagleray_runtime.data.preparation import Preparation, Transform, fit, outlying_rows, rows_without_value
 from eagleray_runtime.data.rows import TEST, VALIDATION, Rows, read
 from eagleray_runtime.data.scaling import Affine, fitted
-from eagleray_runtime.data.splitting import Parts, split_rows
+from eagleray_runtime.data.splitting import Parts, fold_rows, split_rows
 from eagleray_runtime.data.table import Column, Kind, Table
 from eagleray_runtime.data.task import Task
 from eagleray_runtime.errors import DataInvalid
@@ -54,8 +55,36 @@ class Dataset:
         return int(self.training.x.shape[1])
 
 
+@dataclass(frozen=True)
+class Cleaned:
+    """Rows that are fit to be learned from, and how they are divided; nothing has been fitted to them yet.
+
+    `features`, `target` and `labels` (the classes' names, of classification) have an entry for each row that was kept; `parts`
+    are places among them. `groups` is as long as the rows that were dealt.
+    """
+
+    rows: Rows
+    features: Table
+    target: Column
+    labels: Texts | None
+    groups: Column | None
+    dealt: int
+    decided: task.Decision
+    method: SplitMethod
+    parts: Parts
+    incomplete: dict[str, Bools]
+    repeated: int
+    chosen: list[Choice]
+
+
 def load(config: TrainingConfig) -> Dataset:
-    """Read, clean, split and prepare the rows.
+    """Read, clean, split and prepare the rows; raises what `clean` and `prepare` do."""
+    cleaned = clean(config)
+    return prepare(config, cleaned, cleaned.parts)
+
+
+def clean(config: TrainingConfig) -> Cleaned:
+    """Read the rows, drop those that are not fit, and divide the others.
 
     Raises:
         DataInvalid: the rows cannot be learned from.
@@ -64,9 +93,7 @@ def load(config: TrainingConfig) -> Dataset:
     """
     rows = read(config)
     require_usable(rows)
-    chosen: list[Choice] = []
     wanted = config.data.preparation
-
     incomplete = rows_without_value(rows.features, wanted, rows.place)
     complete = _none_of(incomplete, rows.features.rows)
     kept = np.flatnonzero(complete & first_of_each(rows, wanted.duplicates))
@@ -74,14 +101,51 @@ def load(config: TrainingConfig) -> Dataset:
         raise DataInvalid(
             "every row has a missing value and data.preparation says DropRow: choose what replaces a missing value instead"
         )
-    features, target, target_name = rows.features.take(kept), rows.target.take(kept), rows.target_name
-
-    decided = task.decide(config, target_name, target)
-    chosen += decided.chosen
+    features, target = rows.features.take(kept), rows.target.take(kept)
+    decided = task.decide(config, rows.target_name, target)
     labels = _labels(target) if decided.task == "Classification" else None
-    parts = _parts(config, rows, kept, labels, chosen)
+    chosen = list(decided.chosen)
+    method = _method(config, labels, chosen)
+    dealt = int((kept < rows.dealt).sum())
+    groups = rows.groups.take(kept[:dealt]) if rows.groups is not None else None
+    return Cleaned(
+        rows=rows,
+        features=features,
+        target=target,
+        labels=labels,
+        groups=groups,
+        dealt=dealt,
+        decided=decided,
+        method=method,
+        parts=_parts(config, rows, kept, method, labels, groups),
+        incomplete=incomplete,
+        repeated=int(complete.sum()) - len(kept),
+        chosen=chosen,
+    )
+
+
+def folds(config: TrainingConfig, cleaned: Cleaned, count: int) -> Iterator[Dataset]:
+    """The rows that are not held out to test the model, each time with another fold of them to validate on."""
+    parts = cleaned.parts
+    dealt = np.sort(np.concatenate([parts.training, parts.validation]))
+    dealt = dealt[dealt < cleaned.dealt]
+    labels = cleaned.labels[dealt] if cleaned.labels is not None and cleaned.method is SplitMethod.STRATIFIED else None
+    groups = cleaned.groups.take(dealt) if cleaned.groups is not None else None
+    for training, validation in fold_rows(len(dealt), count, cleaned.method, config.data.split.seed, labels, groups):
+        yield prepare(config, cleaned, Parts(dealt[training], dealt[validation], parts.test))
+
+
+def prepare(config: TrainingConfig, cleaned: Cleaned, parts: Parts) -> Dataset:
+    """Fit the preparation to the training part and apply it to all parts.
+
+    Raises:
+        DataInvalid: too little is left to train on.
+    """
+    rows, features, target, labels = cleaned.rows, cleaned.features, cleaned.target, cleaned.labels
+    wanted = config.data.preparation
+    chosen = list(cleaned.chosen)
     outlying = outlying_rows(features.take(parts.training), wanted)
-    parts = _without_outliers(parts, outlying, target_name, labels)
+    parts = _without_outliers(parts, outlying, rows.target_name, labels)
     training = features.take(parts.training)
     preparation = fit(training, wanted)
     changed, changes = notes.changes(features.take(np.concatenate(parts)), preparation, wanted)
@@ -92,7 +156,7 @@ def load(config: TrainingConfig) -> Dataset:
         preparation = preparation.model_copy(update={"target": affine})
     else:
         _require_no_target_scaling(config)
-        classes, y = _class_numbers(target_name, target, labels, parts)
+        classes, y = _class_numbers(rows.target_name, target, labels, parts)
 
     transform = Transform(preparation)
 
@@ -100,14 +164,14 @@ def load(config: TrainingConfig) -> Dataset:
         return Part(transform.table(features.take(numbers)), y[numbers])
 
     return Dataset(
-        task=decided.task,
-        loss=decided.loss,
+        task=cleaned.decided.task,
+        loss=cleaned.decided.loss,
         training=part(parts.training),
         validation=part(parts.validation),
         test=part(parts.test),
         preparation=preparation,
         classes=classes,
-        target=target_name,
+        target=rows.target_name,
         example=_example(training),
         report=DataReport(
             rows=rows.features.rows,
@@ -119,8 +183,8 @@ def load(config: TrainingConfig) -> Dataset:
             digest=rows.digest,
             notes=notes.bounded(
                 [
-                    *notes.without_value(incomplete),
-                    *notes.repeated(int(complete.sum()) - len(kept)),
+                    *notes.without_value(cleaned.incomplete),
+                    *notes.repeated(cleaned.repeated),
                     *notes.outlying(outlying),
                     *changes,
                 ]
@@ -130,23 +194,24 @@ def load(config: TrainingConfig) -> Dataset:
     )
 
 
-def _parts(config: TrainingConfig, rows: Rows, kept: Integers, labels: Texts | None, chosen: list[Choice]) -> Parts:
-    """The parts as places among the kept rows: the dealt ones split, those of files of their own behind them."""
-    split = config.data.split
-    if split.method is SplitMethod.STRATIFIED and labels is None:
+def _method(config: TrainingConfig, labels: Texts | None, chosen: list[Choice]) -> SplitMethod:
+    method = config.data.split.method
+    if method is SplitMethod.STRATIFIED and labels is None:
         raise DataInvalid("data.split.method Stratified needs classes, but the target is a number: use Random or Auto")
-    method = split.method
     if method is SplitMethod.AUTO:
         method = SplitMethod.RANDOM if labels is None else SplitMethod.STRATIFIED
         reason = f"the target is {'a number' if labels is None else 'a class'}"
         chosen.append(Choice(field="data.split.method", value=method, reason=reason))
+    return method
+
+
+def _parts(
+    config: TrainingConfig, rows: Rows, kept: Integers, method: SplitMethod, labels: Texts | None, groups: Column | None
+) -> Parts:
+    """The parts as places among the kept rows: the dealt ones split, those of files of their own behind them."""
     dealt = int((kept < rows.dealt).sum())
-    parts = split_rows(
-        dealt,
-        split,
-        labels[:dealt] if labels is not None and method is SplitMethod.STRATIFIED else None,
-        rows.groups.take(kept[:dealt]) if rows.groups is not None else None,
-    )
+    stratified = labels[:dealt] if labels is not None and method is SplitMethod.STRATIFIED else None
+    parts = split_rows(dealt, config.data.split, stratified, groups)
     own: dict[str, Integers] = {}
     first, last = rows.dealt, dealt
     for field, number in rows.held_out.items():

@@ -1,5 +1,6 @@
 """Division of the rows into training, validation and test part."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +54,55 @@ def split_rows(rows: int, split: Split, classes: AnyArray | None, groups: Column
                 "or set data.split.validationPercent and testPercent to 0"
             )
     return Parts(np.sort(remaining), taken[0], taken[1])
+
+
+def fold_rows(
+    rows: int, count: int, method: SplitMethod, seed: int, classes: AnyArray | None, groups: Column | None
+) -> Iterator[tuple[Integers, Integers]]:
+    """The rows to train and to validate on, `count` times; each row is validated on once.
+
+    With `classes` each fold has every class in about the proportion of the whole, with `groups` all rows of a group are in one
+    fold. Chronological folds follow each other: the first rows are trained on alone, and each fold is validated on after all
+    before it.
+
+    Raises:
+        DataInvalid: there are fewer rows or groups than folds.
+    """
+    if method is SplitMethod.CHRONOLOGICAL:
+        blocks = np.array_split(np.arange(rows), count + 1)
+        if rows <= count:
+            raise DataInvalid(f"{rows} rows are too few for {count} folds: lower evaluation.crossValidation.folds")
+        for number in range(1, count + 1):
+            yield np.concatenate(blocks[:number]), blocks[number]
+        return
+    fold_of = _fold_of_rows(rows, count, np.random.default_rng(seed), classes, groups)
+    for number in range(count):
+        yield np.flatnonzero(fold_of != number), np.flatnonzero(fold_of == number)
+
+
+def _fold_of_rows(
+    rows: int, count: int, random: np.random.Generator, classes: AnyArray | None, groups: Column | None
+) -> Integers:
+    """The fold of each row, from 0."""
+    order = random.permutation(rows)
+    fold_of = np.zeros(rows, dtype=np.int64)
+    if groups is not None:
+        names, codes, counts = np.unique(groups.values, return_inverse=True, return_counts=True)
+        if len(names) < count:
+            raise DataInvalid(f"{len(names)} groups are too few for {count} folds: lower evaluation.crossValidation.folds")
+        sizes = np.zeros(count, dtype=np.int64)
+        fold_of_group = np.zeros(len(names), dtype=np.int64)
+        # The large groups first, each to the smallest fold; among groups of one size chance decides.
+        for group in sorted(random.permutation(len(names)), key=lambda group: -counts[group]):
+            fold_of_group[group] = sizes.argmin()
+            sizes[fold_of_group[group]] += counts[group]
+        return fold_of_group[codes]
+    if rows < count:
+        raise DataInvalid(f"{rows} rows are too few for {count} folds: lower evaluation.crossValidation.folds")
+    if classes is not None:
+        order = order[np.argsort(classes[order], kind="stable")]
+    fold_of[order] = np.arange(rows) % count
+    return fold_of
 
 
 def _sizes(rows: int, split: Split) -> list[int]:

@@ -19,18 +19,20 @@ from eagleray_runtime.contract.reports import (
     Choice,
     FailureReason,
     FailureReport,
+    Metric,
     ProgressReport,
     ResultReport,
     SavedModel,
     Stage,
 )
-from eagleray_runtime.data.dataset import Dataset, load
+from eagleray_runtime.data.dataset import Cleaned, Dataset, clean, folds, prepare
 from eagleray_runtime.errors import ModelInvalid, RuntimeFailure
 from eagleray_runtime.models.network import Network
 from eagleray_runtime.reports import Reporter, Stopped, UndeliveredError
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import numpy_engine
-from eagleray_runtime.training.evaluation import evaluate
+from eagleray_runtime.training.crossvalidation import Scores, cross_validate
+from eagleray_runtime.training.evaluation import answers, defined, evaluate
 from eagleray_runtime.training.outcome import Outcome
 from eagleray_runtime.training.plan import Plan, decide
 from eagleray_runtime.training.progress import Progress, last_losses
@@ -82,23 +84,42 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
     if (finished := _finished(config, output)) is not None:
         log.info("an earlier attempt has completed the bundle at %s: only reporting it", output.uri)
         return finished
-    dataset = load(config)
+    cleaned = clean(config)
+    dataset = prepare(config, cleaned, cleaned.parts)
     plan, chosen = decide(config, dataset)
     progress.chosen = [*dataset.chosen, *chosen]
     progress.stage(Stage.TRAINING)
-    outcome = _train(config, plan, dataset, checkpoints, progress)
+    over_folds = _cross_validate(config, cleaned, checkpoints, progress)
+    outcome = _train(config, plan, dataset, progress)
     progress.trained(outcome)
     progress.stage(Stage.EVALUATING)
-    draft = _draft(config, plan, dataset, outcome, progress.chosen)
+    draft = _draft(config, plan, dataset, outcome, over_folds, progress.chosen)
     progress.stage(Stage.SAVING)
     saved = write_bundle(output, draft, outcome.parameters)
     checkpoints.remove_folder()
     return _result(config, draft, saved, workers=outcome.workers, resumed_from=outcome.resumed_from)
 
 
-def _train(config: TrainingConfig, plan: Plan, dataset: Dataset, checkpoints: Store, progress: Progress) -> Outcome:
+def _cross_validate(config: TrainingConfig, cleaned: Cleaned, checkpoints: Store, progress: Progress) -> list[Metric]:
+    wanted = config.evaluation.cross_validation
+    if wanted is None:
+        return []
+
+    def score(number: int, fold: Dataset) -> Scores:
+        plan, _ = decide(config, fold)
+        place = _below(config.checkpoints, f"{config.resource.uid}/fold-{number}")
+        progress.fold = number
+        outcome = _train(config.model_copy(update={"checkpoints": place}), plan, fold, progress)
+        return defined(answers(Network(plan.architecture, outcome.parameters), fold, fold.validation), plan.metrics)
+
+    metrics = cross_validate(folds(config, cleaned, wanted.folds), score, checkpoints)
+    progress.fold = wanted.folds
+    return metrics
+
+
+def _train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progress) -> Outcome:
     if config.engine is Engine.NUMPY:
-        return numpy_engine.train(plan, dataset, checkpoints, progress.epoch)
+        return numpy_engine.train(plan, dataset, Store(_below(config.checkpoints, config.resource.uid)), progress.epoch)
     try:
         # Only here: the image of the NumPy engine holds no torch.
         from eagleray_runtime.training import torch_engine
@@ -110,7 +131,9 @@ def _train(config: TrainingConfig, plan: Plan, dataset: Dataset, checkpoints: St
     return torch_engine.train(config, plan, dataset, progress)
 
 
-def _draft(config: TrainingConfig, plan: Plan, dataset: Dataset, outcome: Outcome, chosen: list[Choice]) -> Manifest:
+def _draft(
+    config: TrainingConfig, plan: Plan, dataset: Dataset, outcome: Outcome, over_folds: list[Metric], chosen: list[Choice]
+) -> Manifest:
     """The manifest but for its files, with the metrics of the finished model."""
     network = Network(plan.architecture, outcome.parameters)
     coefficients = None
@@ -132,7 +155,7 @@ def _draft(config: TrainingConfig, plan: Plan, dataset: Dataset, outcome: Outcom
         preparation=dataset.preparation,
         target=dataset.target,
         classes=dataset.classes,
-        metrics=evaluate(network, dataset, plan.metrics, config.evaluation.confidence_percent, plan.seed),
+        metrics=[*evaluate(network, dataset, plan.metrics, config.evaluation.confidence_percent, plan.seed), *over_folds],
         history=outcome.history,
         coefficients=coefficients,
         lineage=Lineage(

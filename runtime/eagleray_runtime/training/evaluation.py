@@ -32,8 +32,8 @@ def evaluate(network: Network, dataset: Dataset, names: Sequence[str], confidenc
     for number, (name, part) in enumerate(parts):
         if not part.rows:
             continue
-        of = metrics.answers(network.architecture.head, dataset.preparation.target, network.forward(part.x), part.y)
-        values = {metric: value for metric in names if np.isfinite(value := metrics.value(metric, of))}
+        of = answers(network, dataset, part)
+        values = defined(of, names)
         spans = {}
         if name != "Training":
             spans = intervals(of, list(values), confidence_percent, np.random.default_rng([seed, STREAM, number]))
@@ -41,6 +41,16 @@ def evaluate(network: Network, dataset: Dataset, names: Sequence[str], confidenc
             low, high = spans.get(metric, (None, None))
             found.append(Metric(name=metric, part=name, value=value, low=low, high=high))
     return found
+
+
+def answers(network: Network, dataset: Dataset, part: Part) -> Numbers | Classes:
+    """What the model says of a part."""
+    return metrics.answers(network.architecture.head, dataset.preparation.target, network.forward(part.x), part.y)
+
+
+def defined(of: Numbers | Classes, names: Sequence[str]) -> dict[str, float]:
+    """Those of the metrics that are defined, by name."""
+    return {name: value for name in names if np.isfinite(value := metrics.value(name, of))}
 
 
 def intervals(

@@ -201,7 +201,7 @@ def _metrics(evaluation: Evaluation, architecture: Architecture, dataset: Datase
     told = evaluation.metrics or metrics.USUAL[architecture.head]
     rows = {EvaluatedPart.VALIDATION: dataset.validation.rows, EvaluatedPart.TEST: dataset.test.rows}
     for number, gate in enumerate(evaluation.gates):
-        if not rows[gate.part]:
+        if not rows.get(gate.part, 1):
             raise ModelInvalid(
                 f"evaluation.gates[{number}] looks at the {gate.part.lower()} part, which is empty: "
                 f"set data.split.{gate.part.lower()}Percent"

@@ -26,18 +26,20 @@ class Progress:
     def __init__(self, config: TrainingConfig, reporter: Reporter | None = None) -> None:
         self._config = config
         self._reporter = reporter or Reporter(config.reports_url)
-        self._began: tuple[float, int] | None = None
+        self._began: tuple[float, float] | None = None
+        self.fold = 0
+        """Trainings that were finished before this one, of those that cross-validation asks for and the model's own."""
         self.chosen: list[Choice] = []
         self.last = ProgressReport(
             resource=config.resource, attempt=config.attempt, stage=Stage.PREPARING, epochs=config.training.epochs
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"config": self._config, "chosen": self.chosen, "last": self.last}
+        return {"config": self._config, "chosen": self.chosen, "last": self.last, "fold": self.fold}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["config"])  # type: ignore[misc]
-        self.chosen, self.last = state["chosen"], state["last"]
+        self.chosen, self.last, self.fold = state["chosen"], state["last"], state["fold"]
 
     def stage(self, stage: Stage) -> None:
         """Tell that another stage begins."""
@@ -50,7 +52,7 @@ class Progress:
         """Tell the end of an epoch; cheap when no report is due."""
         now = time.monotonic()
         if self._began is None:
-            self._began = (now, end.epoch)
+            self._began = (now, self._trained(end.epoch))
         if end.epoch != self.last.epochs and not self._reporter.due(Stage.TRAINING):
             return
         self.last = self.at(end, now)
@@ -74,8 +76,9 @@ class Progress:
     def at(self, end: EpochEnd, now: float) -> ProgressReport:
         """The report of an epoch's end."""
         epochs = self._config.training.epochs
-        began_at, first = self._began or (now, end.epoch)
-        done = end.epoch - first
+        trained = self._trained(end.epoch)
+        began_at, first = self._began or (now, trained)
+        done = trained - first
         return ProgressReport(
             resource=self._config.resource,
             attempt=self._config.attempt,
@@ -83,14 +86,26 @@ class Progress:
             epoch=end.epoch,
             epochs=epochs,
             step=end.step,
-            percent=round(TRAINING_FROM + (TRAINING_TO - TRAINING_FROM) * end.epoch / epochs, 2),
-            estimated_remaining_seconds=round((now - began_at) / done * (epochs - end.epoch), 1) if done else None,
+            fold=self.fold + 1 if self._folds else 0,
+            folds=self._folds,
+            percent=round(TRAINING_FROM + (TRAINING_TO - TRAINING_FROM) * trained, 2),
+            estimated_remaining_seconds=round((now - began_at) / done * (1 - trained), 1) if done else None,
             workers=end.workers,
             resumed_from_epoch=end.resumed_from,
             metrics=losses(end.training, end.validation),
             history=end.history,
             chosen=self.chosen,
         )
+
+    @property
+    def _folds(self) -> int:
+        """Trainings in all, or 0 without cross-validation."""
+        wanted = self._config.evaluation.cross_validation
+        return wanted.folds + 1 if wanted else 0
+
+    def _trained(self, epoch: int) -> float:
+        """Share of all training that is done, 0 to 1."""
+        return (self.fold + epoch / self._config.training.epochs) / max(1, self._folds)
 
 
 def losses(training: float, validation: float | None) -> dict[str, float]:
