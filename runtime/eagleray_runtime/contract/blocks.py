@@ -659,6 +659,23 @@ class EarlyStopping(Block):
     min_delta: float = Field(0.0, ge=0, le=100, description="By how much the metric must improve to count. Default 0.")
 
 
+class Checkpoint(Block):
+    """When the state of training is saved, from which the next attempt goes on."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (not_both("everyEpochs", "everySeconds"),)
+
+    every_epochs: int | None = Field(
+        None,
+        ge=1,
+        le=INT32_MAX,
+        description="Epochs between two checkpoints, of which one takes Torch two seconds at least.",
+    )
+    every_seconds: int | None = Field(
+        None, ge=10, le=INT32_MAX, description="Seconds between two checkpoints. Unset means 10, unless everyEpochs is set."
+    )
+    keep: int = Field(2, ge=1, le=100, description="Checkpoints that are kept, the newest ones. Default 2.")
+
+
 class Training(Block):
     """How the model is trained."""
 
@@ -685,6 +702,9 @@ class Training(Block):
     optimizer: Optimizer = Field(default_factory=Optimizer, description="Rule of the parameter updates.")
     schedule: Schedule = Field(default_factory=Schedule, description="How the learning rate changes over the training.")
     gradients: Gradients = Field(default_factory=Gradients, description="What happens to gradients before a step.")
+    checkpoint: Checkpoint = Field(
+        default_factory=Checkpoint, description="When the state of training is saved, from which the next attempt goes on."
+    )
     early_stopping: EarlyStopping | None = Field(
         None,
         description="End the training when it does not help any more; the model is then that of the best epoch. "

@@ -66,6 +66,16 @@ class Store:
             raise StoreRefused(f"{self.uri}: no such file: check bucket or claim, path and spelling")
         return paths
 
+    def names(self, pattern: str) -> list[str]:
+        """Names of the files of the folder that match a pattern with `*`, sorted; none if there is no such folder."""
+        with self._refusals("list", self.path):
+            return sorted(str(path).rsplit("/", 1)[-1] for path in self._files.glob(f"{self.path}/{pattern}"))
+
+    def remove(self, name: str) -> None:
+        """Delete a file of the folder."""
+        with self._refusals("delete", f"{self.path}/{name}"):
+            self._files.rm_file(f"{self.path}/{name}")
+
     def exists(self, name: str) -> bool:
         """Whether the folder holds a file of this name."""
         with self._refusals("look up", f"{self.path}/{name}"):

@@ -18,15 +18,12 @@ from eagleray_runtime.models.initialization import initial_parameters
 from eagleray_runtime.models.network import Network
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import metrics, optimizers
+from eagleray_runtime.training.checkpoints import Checkpoints
 from eagleray_runtime.training.course import Course
 from eagleray_runtime.training.order import dropout_stream, row_order
 from eagleray_runtime.training.outcome import EpochEnd, Outcome
 from eagleray_runtime.training.patience import LOSS
 from eagleray_runtime.training.plan import Plan
-
-CHECKPOINT = "checkpoint.safetensors"
-CHECKPOINT_SECONDS = 10.0
-"""At most so often is a checkpoint written: a lost attempt loses about this much work."""
 
 
 class Run:
@@ -83,19 +80,19 @@ class Run:
 def train(
     plan: Plan,
     dataset: Dataset,
-    checkpoints: Store,
+    store: Store,
     on_epoch: Callable[[EpochEnd], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
-    """Train to the end, from the checkpoint if there is one that fits.
+    """Train to the end, from the newest checkpoint of the store that fits.
 
     Raises:
         Diverged: the loss is not finite any more.
         StoreRefused: a checkpoint cannot be read or written.
     """
     run = Run(plan)
-    if checkpoints.exists(CHECKPOINT):
-        run.restore(checkpoints.read(CHECKPOINT))
+    checkpoints = Checkpoints(store, plan.checkpoint.keep)
+    next((content for content in checkpoints.newest_first() if run.restore(content)), None)
     course = run.course
     resumed_from = course.epoch
     gradient = Network(plan.architecture)
@@ -113,8 +110,8 @@ def train(
             if course.end_epoch(loss, validation, metric):
                 run.best = run.network.flat.copy()
             on_epoch(EpochEnd(course.epoch, course.step, loss, validation, 1, resumed_from, course.history.points))
-            if not course.is_over and clock() - saved_at >= CHECKPOINT_SECONDS:
-                checkpoints.write(CHECKPOINT, run.save())
+            if not course.is_over and plan.is_checkpoint(course.epoch, clock() - saved_at):
+                checkpoints.write(course.epoch, run.save())
                 saved_at = clock()
     parameters: dict[str, AnyArray] = dict(run.finished().parameters)
     return Outcome(parameters, course.history.points, course.epoch, course.step, 1, resumed_from, course.chosen)

@@ -10,6 +10,7 @@ from pydantic import Field
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import (
     Block,
+    Checkpoint,
     ClassWeights,
     EvaluatedPart,
     Evaluation,
@@ -39,6 +40,9 @@ ADAMS = (OptimizerType.ADAM, OptimizerType.ADAM_W)
 ADAGRAD_EPSILON, ADAM_W_DECAY = 1e-10, 0.01
 """Torch's defaults, where they are not those of the others."""
 
+CHECKPOINT_SECONDS = 10
+"""So often is a checkpoint written where the spec says nothing: a lost attempt loses about this much work."""
+
 PLATEAU_THRESHOLD = 1e-4
 """Share of the best loss by which another one must be lower to count; torch's default."""
 
@@ -66,7 +70,14 @@ class Plan(Block):
     stop_on: str = LOSS
     plateau: Patience | None = None
     metrics: list[str] = Field(default_factory=list)
+    checkpoint: Checkpoint = Checkpoint()
     fingerprint: str = ""
+
+    def is_checkpoint(self, epoch: int, seconds: float) -> bool:
+        """Whether to save the state after that epoch, so many seconds after the last time."""
+        if self.checkpoint.every_epochs is not None:
+            return epoch % self.checkpoint.every_epochs == 0
+        return seconds >= (self.checkpoint.every_seconds or CHECKPOINT_SECONDS)
 
 
 @dataclass
@@ -106,6 +117,7 @@ def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]
         stop_on=training.early_stopping.metric if training.early_stopping else LOSS,
         plateau=_plateau(training.schedule),
         metrics=_metrics(config.evaluation, architecture, dataset),
+        checkpoint=training.checkpoint,
     )
     return plan.model_copy(update={"fingerprint": _fingerprint(config, dataset, plan)}), chosen.choices
 

@@ -44,7 +44,7 @@ from eagleray_runtime.training.patience import LOSS
 from eagleray_runtime.training.plan import Plan
 from eagleray_runtime.training.progress import Progress
 
-REPORT_SECONDS, CHECKPOINT_SECONDS = 5.0, 10.0
+REPORT_SECONDS = 5.0
 """At most so often, counted from the end of the last report: Ray Train takes one report every two seconds, and `report` waits
 for the one before it to be taken."""
 
@@ -114,7 +114,7 @@ def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progre
             storage_path=store.path,
             storage_filesystem=store.arrow(),
             failure_config=FailureConfig(max_failures=MOST_FAILURES),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            checkpoint_config=CheckpointConfig(num_to_keep=plan.checkpoint.keep),
             callbacks=[TellProgress(progress)],
         ),
     )
@@ -261,7 +261,7 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
         total = _epoch(run, model, training)
         held, metric = _held_out(run, validation, target)
         now = time.monotonic()
-        wishes = [now - reported_at >= REPORT_SECONDS, now - saved_at >= CHECKPOINT_SECONDS]
+        wishes = [now - reported_at >= REPORT_SECONDS, plan.is_checkpoint(course.epoch + 1, now - saved_at)]
         # One reduction an epoch: the losses, and what only the first worker knows: the metric, and its wish to report.
         shared = [total, held, metric, *(float(wish and rank == 0) for wish in wishes)]
         total, held, metric, report, save = _over_workers(run, shared)

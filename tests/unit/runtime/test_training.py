@@ -19,6 +19,7 @@ from eagleray_runtime.errors import Diverged, ModelInvalid
 from eagleray_runtime.reports import Reporter, Stopped
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import driver, numpy_engine
+from eagleray_runtime.training.checkpoints import Checkpoints
 from eagleray_runtime.training.history import History
 from eagleray_runtime.training.plan import decide
 from eagleray_runtime.training.progress import Progress
@@ -133,15 +134,18 @@ def test_a_run_interrupted_at_every_epoch_comes_to_the_same_bundle(job, model, t
     checkpoints = Store(Location(uri=f"{config.checkpoints.uri}/{config.resource.uid}"))
 
     def lost(_):
-        if checkpoints.exists(numpy_engine.CHECKPOINT) and checkpoints.read(numpy_engine.CHECKPOINT) != before:
+        if newest() != before:
             raise InterruptedRunError
+
+    def newest():
+        return next(Checkpoints(checkpoints, 2).newest_first(), b"")
 
     before = b""
     for epoch in range(2, 28):
         ticks = iter(range(0, 10_000, 11))
         with pytest.raises(InterruptedRunError):
             numpy_engine.train(plan, dataset, checkpoints, lost, clock=lambda ticks=ticks: float(next(ticks)))
-        before = checkpoints.read(numpy_engine.CHECKPOINT)
+        before = newest()
         restored = numpy_engine.Run(plan)
         assert restored.restore(before)
         assert restored.course.epoch == epoch - 1
@@ -251,17 +255,41 @@ def test_a_checkpoint_of_another_plan_is_left_alone(job):
     assert not numpy_engine.Run(plan).restore(b"not a checkpoint")
 
 
+def test_checkpoints_come_as_often_as_the_spec_says_and_the_newest_few_are_kept(job, tmp_path):
+    training = {"epochs": 10, "checkpoint": {"everyEpochs": 3, "keep": 2}}
+    config = job(CIRCLE, family="LogisticRegression", training=training)
+    dataset = load(config)
+    plan, _ = decide(config, dataset)
+    store = Store(Location(uri=f"file://{tmp_path}/kept"))
+    numpy_engine.train(plan, dataset, store, lambda end: None)
+    assert [name.split("-")[1] for name in store.names("*")] == ["0000000006", "0000000009"]
+
+
+def test_a_checkpoint_that_is_not_what_was_written_is_passed_over_for_the_one_before_it(job, tmp_path):
+    config = job(CIRCLE, family="LogisticRegression", training={"epochs": 10, "checkpoint": {"everyEpochs": 3}})
+    dataset = load(config)
+    plan, _ = decide(config, dataset)
+    store = Store(Location(uri=f"file://{tmp_path}/kept"))
+    whole = numpy_engine.train(plan, dataset, store, lambda end: None)
+    newest = tmp_path / "kept" / store.names("*")[-1]
+    newest.write_bytes(newest.read_bytes()[:-1])
+    resumed = numpy_engine.train(plan, dataset, store, lambda end: None)
+    assert resumed.resumed_from == 6
+    for name, values in whole.parameters.items():
+        assert resumed.parameters[name].tolist() == values.tolist()
+
+
 def test_checkpoints_are_removed_when_the_bundle_is_complete(job, tmp_path):
     config = job(training=REFERENCE)
     store = Store(Location(uri=f"{config.checkpoints.uri}/{config.resource.uid}"))
-    store.write(numpy_engine.CHECKPOINT, b"of a lost attempt")
+    Checkpoints(store, 2).write(3, b"of a lost attempt")
     run(config)
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
 def test_a_new_attempt_only_reports_a_bundle_that_is_complete(job, monkeypatch):
     first = run(job(training=REFERENCE))
-    monkeypatch.setattr(driver, "load", lambda config: pytest.fail("the data was read again"))
+    monkeypatch.setattr(driver, "clean", lambda config: pytest.fail("the data was read again"))
     second = run(job(training=REFERENCE, attempt=2))
     assert second.attempt == 2
     assert second.model_copy(update={"attempt": 1, "progress": first.progress}) == first
