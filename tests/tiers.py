@@ -1,9 +1,9 @@
-"""Runs the test tiers in two lanes, the fast ones first, and says of each how it went and how long it took.
+"""Runs the test tiers and says of each how it went and how long it took.
 
     python -m tests.tiers [TIER ...]
 
-The tier e2e has a lane of its own: it mostly waits for pods, while the others compute. A tier that this machine cannot run
-says so by name and does not fail the rest; whatever can run must pass.
+The tier e2e, which mostly waits for pods, runs beside those that compute; the tier faults, which tells late from lost by the
+clock, runs alone. A tier that this machine cannot run says so by name and does not fail the rest; whatever can run must pass.
 """
 
 import argparse
@@ -88,8 +88,8 @@ TIERS = (
 )
 
 
-LANES = (("fast", "ray", "torch", "integration", "faults"), ("e2e",))
-"""Tiers that run one after the other, beside those of the other lane."""
+STAGES = ((("fast",),), (("faults",),), (("ray", "torch", "integration"), ("e2e",)))
+"""One after the other; the lanes of a stage run side by side, the tiers of a lane one after the other."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,15 @@ def run(tier: Tier, told: Path | None) -> Outcome:
     return Outcome(tier.name, code == 0, words, seconds)
 
 
+def side_by_side(lanes: list[list[Tier]]) -> list[Outcome]:
+    """Run the lanes at the same time; one that is alone shows what pytest says as it comes."""
+    if len(lanes) < 2:
+        return [run(tier, None) for lane in lanes for tier in lane]
+    with tempfile.TemporaryDirectory(prefix="eagleray-tests-") as folder, ThreadPoolExecutor(len(lanes)) as pool:
+        outcomes = pool.map(lambda lane: [run(tier, Path(folder) / tier.name) for tier in lane], lanes)
+        return [outcome for lane in outcomes for outcome in lane]
+
+
 def say(words: str) -> None:
     print(words, flush=True)
 
@@ -134,14 +143,10 @@ def main() -> int:
     known = {tier.name: tier for tier in TIERS}
     if unknown := set(wanted) - set(known):
         parser.error(f"no such tier: {', '.join(sorted(unknown))}")
-    lanes = [[known[name] for name in lane if name in wanted] for lane in LANES]
-    lanes = [lane for lane in lanes if lane]
-    with tempfile.TemporaryDirectory(prefix="eagleray-tests-") as folder, ThreadPoolExecutor(len(lanes)) as pool:
-
-        def follow(lane: list[Tier]) -> list[Outcome]:
-            return [run(tier, Path(folder) / tier.name if len(lanes) > 1 else None) for tier in lane]
-
-        outcomes = [outcome for lane in pool.map(follow, lanes) for outcome in lane]
+    outcomes: list[Outcome] = []
+    for stage in STAGES:
+        lanes = [tiers for lane in stage if (tiers := [known[name] for name in lane if name in wanted])]
+        outcomes += side_by_side(lanes)
     say("\n=== tiers")
     for outcome in outcomes:
         say(f"{outcome.tier:12} {outcome.seconds:6.0f} s  {outcome.words}")
