@@ -1,5 +1,6 @@
 """The shared corpus of manifests: each gets the verdict that it gets from a real apiserver (tests/integration asks one)."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from eagleray_operator.api import crd
 from eagleray_operator.cluster.admission import judges
 from eagleray_operator.local.manifests import ManifestError, admit, parse
 
-CORPUS = Path(__file__).parents[2] / "contract" / "manifests"
+REPOSITORY = Path(__file__).parents[3]
+CORPUS = REPOSITORY / "tests" / "contract" / "manifests"
 JUDGES = judges(crd.URI_SCHEMES)
 EXPECTED = "# refused: "
 
@@ -59,3 +61,18 @@ def test_the_corpus_has_a_bad_manifest_for_each_rule_that_is_not_about_changes()
     messages = {message for definition in definitions for message in rules(definition["spec"]["versions"][0]["schema"])}
     missing = [message for message in messages if message[:20] not in told]
     assert not missing
+
+
+EXAMPLES = [
+    (file.name, number, block)
+    for file in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+    for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", file.read_text(), re.DOTALL))
+    if "eagleray.io/v1alpha1" in block
+]
+
+
+@pytest.mark.parametrize(("file", "number", "block"), EXAMPLES, ids=lambda value: str(value)[:20])
+def test_what_the_documents_show_is_taken(file: str, number: int, block: str, tmp_path: Path) -> None:
+    shown = tmp_path / f"{file}-{number}.yaml"
+    shown.write_text(block)
+    check(shown)
