@@ -16,7 +16,7 @@ from tests.faults.api import ApiError, Manifest
 from tests.faults.proxy import Answer, Call, Fault
 from tests.faults.scenarios import Play, settle
 from tests.faults.stage import Stage
-from tests.faults.sweep import Run, Sweep
+from tests.faults.sweep import GARBAGE_SECONDS, Run, Sweep
 from tests.faults.world import difference
 from tests.support.makers import condition
 
@@ -207,7 +207,7 @@ def bad_specs(kind: str) -> Perform:
         [(problem, reference)] = fresh
         assert problem is None, problem
         for batch in batches:
-            for sequence, (problem, dump) in zip(batch, await _specs_of(kind, context, batch), strict=True):
+            for sequence, (problem, dump) in zip(batch, await _specs_of(kind, context, batch, reference), strict=True):
                 if problem is None and (different := difference(reference, dump)):
                     problem = "another end (fresh | this): " + "; ".join(different[:4])
                 told = f"{sequence}: {problem}" if problem is not None else None
@@ -219,7 +219,9 @@ def bad_specs(kind: str) -> Perform:
     return perform
 
 
-async def _specs_of(kind: str, context: Context, sequences: list[list[Manifest]]) -> list[tuple[str | None, dict[str, Any]]]:
+async def _specs_of(
+    kind: str, context: Context, sequences: list[list[Manifest]], reference: dict[str, Any] | None = None
+) -> list[tuple[str | None, dict[str, Any]]]:
     plays = [context.sweep.play(kind) for _ in sequences]
 
     async def perform(play: Play, sequence: list[Manifest]) -> str | None:
@@ -249,12 +251,19 @@ async def _specs_of(kind: str, context: Context, sequences: list[list[Manifest]]
 
     problems = await asyncio.gather(*(perform(play, sequence) for play, sequence in zip(plays, sequences, strict=True)))
     ends = []
+    last_call = time.monotonic() + GARBAGE_SECONDS
     for play, problem in zip(plays, problems, strict=True):
         await settle(play)
-        dump = play.world.dump(play.namespace)
-        ends.append((problem, {key: _without_history(value) for key, value in dump.items() if "times that" not in key}))
+        while reference is not None and difference(reference, _end(play)) and time.monotonic() < last_call:  # noqa: ASYNC110
+            await asyncio.sleep(0.5)
+        ends.append((problem, _end(play)))
     await context.sweep.clear(plays)
     return ends
+
+
+def _end(play: Play) -> dict[str, Any]:
+    dump = play.world.dump(play.namespace)
+    return {key: _without_history(value) for key, value in dump.items() if "times that" not in key}
 
 
 def _without_history(value: Any) -> Any:

@@ -320,14 +320,15 @@ def _epoch(run: Run, model: torch.nn.Module, part: tuple[torch.Tensor, torch.Ten
     total = torch.zeros((), device=x.device)
     for share, rows in _batches(run, len(y), x.device):
         run.optimizer.zero_grad()
-        pieces = share.chunk(plan.gradients.accumulation_steps)
+        pieces = share.chunk(plan.gradients.accumulation_steps) if plan.gradients.accumulation_steps > 1 else (share,)
+        # The workers' gradients are averaged, so a sum over all rows needs their number as a factor.
+        factor = torch.tensor(run.world / rows, dtype=total.dtype, device=x.device)
         for piece in pieces:
             # Gradients travel between workers once a step, with its last piece.
             alone = piece is not pieces[-1] and isinstance(model, DistributedDataParallel)
             with model.no_sync() if alone else nullcontext():
                 loss = total_loss(plan.loss, model(x[piece]), y[piece])
-                # The workers' gradients are averaged, so a sum over all rows needs their number as a factor.
-                (loss * (run.world / rows)).backward()
+                loss.backward(factor)
                 total += loss.detach()
         if plan.gradients.clip_value is not None:
             torch.nn.utils.clip_grad_value_(run.network.parameters(), plan.gradients.clip_value)
