@@ -308,7 +308,7 @@ def _batches(run: Run, rows: int, device: torch.device) -> Iterator[tuple[torch.
     numbers = torch.from_numpy(order).to(device)
     for start in range(0, rows, plan.batch_rows):
         batch = numbers[start : start + plan.batch_rows]
-        yield batch[run.rank :: run.world], len(batch)
+        yield batch[run.rank :: run.world] if run.world > 1 else batch, len(batch)
 
 
 def _epoch(run: Run, model: torch.nn.Module, part: tuple[torch.Tensor, torch.Tensor]) -> float:
@@ -318,17 +318,21 @@ def _epoch(run: Run, model: torch.nn.Module, part: tuple[torch.Tensor, torch.Ten
     if plan.architecture.dropout:
         torch.manual_seed(int(dropout_stream(plan.seed, course.epoch + 1, run.rank).integers(2**31)))
     total = torch.zeros((), device=x.device)
+    # The workers' gradients are averaged, so a sum over all rows needs their number as a factor.
+    factors = {
+        rows: torch.tensor(run.world / rows, device=x.device)
+        for rows in (plan.batch_rows, len(y) % plan.batch_rows, len(y))
+        if rows
+    }
     for share, rows in _batches(run, len(y), x.device):
         run.optimizer.zero_grad()
         pieces = share.chunk(plan.gradients.accumulation_steps) if plan.gradients.accumulation_steps > 1 else (share,)
-        # The workers' gradients are averaged, so a sum over all rows needs their number as a factor.
-        factor = torch.tensor(run.world / rows, dtype=total.dtype, device=x.device)
         for piece in pieces:
             # Gradients travel between workers once a step, with its last piece.
             alone = piece is not pieces[-1] and isinstance(model, DistributedDataParallel)
             with model.no_sync() if alone else nullcontext():
                 loss = total_loss(plan.loss, model(x[piece]), y[piece])
-                loss.backward(factor)
+                loss.backward(factors[rows])
                 total += loss.detach()
         if plan.gradients.clip_value is not None:
             torch.nn.utils.clip_grad_value_(run.network.parameters(), plan.gradients.clip_value)
