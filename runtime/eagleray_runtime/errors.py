@@ -3,15 +3,13 @@
 A message says what happened, why, and what to do about it; it is what the user reads in `kubectl describe`.
 """
 
-from typing import ClassVar
-
 from eagleray_runtime.contract.reports import FailureReason
 
 
 class RuntimeFailure(Exception):  # noqa: N818 - named like the reason that the user reads
     """An attempt ends without a model, or a replica without having loaded one, for a reason that the user can act on."""
 
-    reason: ClassVar[FailureReason]
+    reason: FailureReason
 
     @property
     def message(self) -> str:

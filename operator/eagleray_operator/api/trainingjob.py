@@ -10,7 +10,8 @@ from eagleray_operator.api.conditions import Condition
 from eagleray_operator.api.reasons import Reason
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import INT32_MAX, Block, Data, Model, Reference, Rule, Training
-from eagleray_runtime.contract.reports import Choice, DataReport, HistoryPoint, Metric, SavedModel, Stage
+from eagleray_runtime.contract.reports import Choice, DataReport, HistoryPoint, Metric, SavedModel, SearchReport, Stage
+from eagleray_runtime.contract.search import Search
 
 
 class Output(Block):
@@ -89,7 +90,7 @@ class RunPolicy(Block):
     )
 
 
-IMMUTABLE = ("data", "model", "training", "evaluation", "output", "runtime")
+IMMUTABLE = ("data", "model", "training", "evaluation", "search", "output", "runtime")
 
 
 class TrainingJobSpec(Block):
@@ -121,6 +122,13 @@ class TrainingJobSpec(Block):
             "(self.training.loss.type == 'Perceptron') == (self.model.family == 'Perceptron')",
             "loss Perceptron and family Perceptron go together: drop training.loss.type",
         ),
+        Rule(
+            "!has(self.search) || (self.search.algorithm != 'ASHA' && self.search.parallelTrials == 1) || "
+            "self.training.engine == 'NumPy' || (self.training.engine == 'Auto' && self.workers.gpus == 0 && "
+            "self.workers.min == 1 && (!has(self.workers.max) || self.workers.max == 1))",
+            "engine Torch makes one trial after the other, each to its end: drop search.parallelTrials and algorithm ASHA, or "
+            "train with NumPy on one worker without GPU",
+        ),
     )
 
     data: Data = Field(description="The rows to learn from.")
@@ -128,6 +136,11 @@ class TrainingJobSpec(Block):
     training: Training = Field(default_factory=Training, description="How the model is trained.")
     evaluation: blocks.Evaluation = Field(
         default_factory=blocks.Evaluation, description="How the finished model is measured, and what it must come up to."
+    )
+    search: Search | None = Field(
+        None,
+        description="Train with other values of some fields first, and take the best ones for the model itself; the test part is "
+        "never looked at. Unset means none.",
     )
     output: Output = Field(default_factory=Output, description="Where the model goes.")
     workers: Workers = Field(default_factory=Workers, description="The workers that train.")
@@ -146,6 +159,7 @@ class Progress(Block):
     epoch: int = Field(0, description="Finished passes over the training part.")
     epochs: int = Field(0, description="Passes in all.")
     step: int = Field(0, description="Finished steps.")
+    trial: int | None = Field(None, description="Trial of the search that runs; unset when the model itself is trained.")
     fold: int | None = Field(None, description="Training that runs, of those of cross-validation and the model's own.")
     percent: int = Field(0, description="Share of the whole job that is done, in percent.")
     estimated_remaining_seconds: int | None = Field(None, description="Seconds until the end, as far as can be told.")
@@ -199,6 +213,7 @@ class TrainingJobStatus(Block):
     chosen: list[Choice] = Field(default_factory=list, max_length=32, description="Values that were chosen for you, and why.")
     data: DataReport | None = Field(None, description="What became of the rows.")
     evaluation: Evaluation | None = Field(None, description="How good the finished model is.")
+    search: SearchReport | None = Field(None, description="How far the search is, and what is best so far.")
     model: SavedModel | None = Field(None, description="The saved model.")
     attempts: list[Attempt] = Field(default_factory=list, max_length=10, description="The newest ten attempts.")
 

@@ -53,6 +53,7 @@ def config(job: TrainingJob, attempt: int, training: Training, settings: Setting
         model=spec.model,
         training=spec.training,
         evaluation=spec.evaluation,
+        search=spec.search,
         workers=WorkerBounds(min=spec.workers.min, max=spec.workers.most, cpus=spec.workers.cpus, gpus=spec.workers.gpus),
         output=training.output.location,
         checkpoints=training.output.under(f".checkpoints/{job.metadata.uid}"),

@@ -34,6 +34,13 @@ def with_attempt(status: TrainingJobStatus, attempt: Attempt) -> TrainingJobStat
     return status.model_copy(update={"attempts": attempts})
 
 
+def without_running_trials(status: TrainingJobStatus) -> TrainingJobStatus:
+    """The status of a job that trains no more, or not now: no trial of its search runs."""
+    if status.search is None or not status.search.running:
+        return status
+    return status.model_copy(update={"search": status.search.model_copy(update={"running": 0})})
+
+
 def with_choices(chosen: Iterable[Choice], more: Iterable[Choice]) -> list[Choice]:
     """Choices by field; a later one replaces an earlier one."""
     by_field = {choice.field: choice for choice in [*chosen, *more]}
@@ -47,6 +54,7 @@ def _progress(status: TrainingJobStatus, report: ProgressReport) -> TrainingJobS
         epoch=report.epoch,
         epochs=report.epochs,
         step=report.step,
+        trial=report.trial or None,
         fold=report.fold or None,
         percent=int(report.percent),
         estimated_remaining_seconds=None if remaining is None else round(remaining),
@@ -56,7 +64,13 @@ def _progress(status: TrainingJobStatus, report: ProgressReport) -> TrainingJobS
     )
     attempt = status.attempts[-1].model_copy(update={"from_epoch": report.resumed_from_epoch, "to_epoch": report.epoch})
     status = with_attempt(status, attempt)
-    return status.model_copy(update={"progress": progress, "chosen": with_choices(status.chosen, report.chosen)})
+    return status.model_copy(
+        update={
+            "progress": progress,
+            "chosen": with_choices(status.chosen, report.chosen),
+            "search": report.search or status.search,
+        }
+    )
 
 
 def _result(status: TrainingJobStatus, report: ResultReport) -> TrainingJobStatus:

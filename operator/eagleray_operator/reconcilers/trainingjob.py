@@ -7,7 +7,7 @@ from typing import Any
 from eagleray_operator.api import names
 from eagleray_operator.api.conditions import ConditionStatus, ConditionType, find
 from eagleray_operator.api.reasons import Reason
-from eagleray_operator.api.trainingjob import Attempt, Evaluation, TrainingJob, TrainingJobStatus
+from eagleray_operator.api.trainingjob import Attempt, Evaluation, Progress, TrainingJob, TrainingJobStatus
 from eagleray_operator.children import claim, configmap, networkpolicy, rayjob, secret
 from eagleray_operator.cluster.port import Manifest, Ref
 from eagleray_operator.reconcilers import autoscaling, causes, engines, gates, placement, reports, retry
@@ -98,7 +98,7 @@ def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime
     if attempt is None or attempt.end_time is not None:
         if attempt is not None and now < (start := retry.next_time(_time(attempt.end_time), len(status.attempts))):
             wait = (start - now).total_seconds()
-            return _conclude(job, status, _recovering(attempt), Plan(requeue_after=wait), now)
+            return _conclude(job, status, _recovering(status, attempt), Plan(requeue_after=wait), now)
         number = attempt.number + 1 if attempt else 1
         attempt = Attempt(number=number, start_time=now, from_epoch=attempt.to_epoch if attempt else 0)
         status = status.model_copy(update={"start_time": status.start_time or now})
@@ -219,7 +219,7 @@ def _attempt_failed(
         words = f"{failures} attempts failed, the last by {cause.reason}: {cause.message}"
         return _fail(job, status, observed, Cause(Reason.BACKOFF_LIMIT_EXCEEDED, words), now)
     wait = (retry.next_time(now, len(status.attempts)) - now).total_seconds()
-    return _conclude(job, status, _recovering(ended), Plan(requeue_after=wait), now)
+    return _conclude(job, status, _recovering(status, ended), Plan(requeue_after=wait), now)
 
 
 def _old_attempts(job: TrainingJob, attempt: Attempt, observed: Observed) -> tuple[Deletion, ...]:
@@ -325,8 +325,7 @@ def _underway(job: TrainingJob, status: TrainingJobStatus, attempt: Attempt, fin
         least, most = _bounds(job, attempt, observed)
         workers = f"{progress.workers} of {least}..{most} workers"
         message = f"Epoch {progress.epoch} of {progress.epochs}, {workers}, attempt {attempt.number}"
-        if progress.fold and job.spec.evaluation.cross_validation:
-            message = f"Training {progress.fold} of {job.spec.evaluation.cross_validation.folds + 1}: {message}"
+        message = f"{_training(job, status, progress)}{message}"
         if attempt.from_epoch:
             message += f" from epoch {attempt.from_epoch}"
         if progress.workers < most and most > least:
@@ -341,6 +340,15 @@ def _underway(job: TrainingJob, status: TrainingJobStatus, attempt: Attempt, fin
     return State(("True", Reason.STARTING, message), ("Unknown", Reason.STARTING, message))
 
 
+def _training(job: TrainingJob, status: TrainingJobStatus, progress: Progress) -> str:
+    """Which of several trainings runs, as the beginning of a message."""
+    over_folds = job.spec.evaluation.cross_validation
+    if progress.trial and status.search:
+        fold = f", fold {progress.fold} of {over_folds.folds}" if progress.fold and over_folds else ""
+        return f"Trial {progress.trial} of {status.search.trials}{fold}: "
+    return f"Training {progress.fold} of {over_folds.folds + 1}: " if progress.fold and over_folds else ""
+
+
 def _bounds(job: TrainingJob, attempt: Attempt, observed: Observed) -> tuple[int, int]:
     """Fewest and most workers of the running attempt, which keeps those that it began with."""
     live = observed.child(_ray_job(job, attempt))
@@ -348,10 +356,10 @@ def _bounds(job: TrainingJob, attempt: Attempt, observed: Observed) -> tuple[int
     return (groups[0]["minReplicas"], groups[0]["maxReplicas"]) if groups else (1, 1)
 
 
-def _recovering(attempt: Attempt) -> State:
-    message = (
-        f"Attempt {attempt.number} ended by {attempt.reason}: {attempt.message} The next goes on from epoch {attempt.to_epoch}."
-    )
+def _recovering(status: TrainingJobStatus, attempt: Attempt) -> State:
+    trial = status.progress.trial if status.progress else None
+    reached = f"trial {trial}" if trial else f"epoch {attempt.to_epoch}"
+    message = f"Attempt {attempt.number} ended by {attempt.reason}: {attempt.message} The next goes on from {reached}."
     return State(("True", Reason.RECOVERING, message), ("Unknown", Reason.RECOVERING, message))
 
 
@@ -394,6 +402,8 @@ def _conclude(
             conditions.set(type_, "True", reason, message)
         else:
             conditions.set(type_, "False", Reason.NOT_FINISHED if outcome == "Unknown" else reason)
+    if state.progressing[1] is not Reason.TRAINING:
+        status = reports.without_running_trials(status)
     settled = conditions.settled(job.status.conditions, now)
     new = status.model_copy(update={"observed_generation": job.metadata.generation, "conditions": settled})
     events = transition(job.status.conditions, settled, ConditionType.SUCCEEDED, "Train")

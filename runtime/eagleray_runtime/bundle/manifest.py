@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from eagleray_runtime.contract.blocks import Block, Family
-from eagleray_runtime.contract.reports import Choice, DataReport, HistoryPoint, Metric
+from eagleray_runtime.contract.reports import Choice, DataReport, HistoryPoint, Metric, SearchReport
 from eagleray_runtime.data.preparation import Preparation
 from eagleray_runtime.models.architecture import Architecture
 from eagleray_runtime.models.heads import Head
@@ -80,6 +80,7 @@ class Manifest(Block):
     lineage: Lineage
     data: DataReport
     chosen: list[Choice]
+    search: SearchReport | None = None
     epochs: int
     steps: int
     weights: FileName

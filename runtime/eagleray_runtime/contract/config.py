@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from eagleray_runtime.contract.blocks import Block, Data, Engine, Evaluation, Model, Training
+from eagleray_runtime.contract.search import Search
 
 
 class ResourceIdentity(Block):
@@ -59,6 +60,7 @@ class TrainingConfig(Block):
     model: Model
     training: Training
     evaluation: Evaluation = Field(default_factory=Evaluation)
+    search: Search | None = None
     workers: WorkerBounds
     output: Location
     checkpoints: Location

@@ -81,6 +81,27 @@ class DataReport(Block):
     notes: list[str] = Field(default_factory=list, description="Why rows were dropped or changed, at most 16 short notes.")
 
 
+class RatedTrial(Block):
+    """A trial of a search, and how good it was."""
+
+    trial: int = Field(description="Number of the trial, from 1.")
+    value: float = Field(description="The metric of the search.")
+    values: dict[str, str] = Field(description="What was tried, by field.")
+
+
+class SearchReport(Block):
+    """How far a search is, and what is best so far."""
+
+    trials: int = Field(description="Trials in all.")
+    running: int = Field(0, description="Trials that run now.")
+    failed: int = Field(0, description="Trials that ended without a value, by diverging or otherwise.")
+    stopped: int = Field(0, description="Trials that ASHA ended early.")
+    best: float | None = Field(None, description="Metric of the best trial so far.")
+    top: list[RatedTrial] = Field(
+        default_factory=list, max_length=5, description="The best trials so far, at most 5, best first."
+    )
+
+
 class SavedModel(Block):
     """A complete bundle: where it is and what it holds."""
 
@@ -95,6 +116,7 @@ class ProgressReport(Block):
     """Progress of a running attempt; `percent` is of the whole job, 0 to 100.
 
     `fold` counts the trainings of cross-validation from 1, the model's own being the last of `folds`; both are 0 without it.
+    `trial` is the one of a search that runs, counted from 1, or 0: with several at once the number of those that have ended.
     """
 
     type: Literal["progress"] = "progress"
@@ -106,6 +128,7 @@ class ProgressReport(Block):
     step: int = 0
     fold: int = 0
     folds: int = 0
+    trial: int = 0
     percent: float = Field(0, ge=0, le=100)
     estimated_remaining_seconds: float | None = None
     workers: int = 1
@@ -113,6 +136,7 @@ class ProgressReport(Block):
     metrics: dict[str, float] = Field(default_factory=dict)
     history: list[HistoryPoint] = Field(default_factory=list, max_length=50)
     chosen: list[Choice] = Field(default_factory=list, max_length=32)
+    search: SearchReport | None = None
 
 
 class ResultReport(Block):

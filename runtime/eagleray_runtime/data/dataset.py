@@ -59,11 +59,12 @@ class Dataset:
 class Cleaned:
     """Rows that are fit to be learned from, and how they are divided; nothing has been fitted to them yet.
 
-    `features`, `target` and `labels` (the classes' names, of classification) have an entry for each row that was kept; `parts`
-    are places among them. `groups` is as long as the rows that were dealt.
+    `kept` are the places of the rows that were kept. `features`, `target` and `labels` (the classes' names, of classification)
+    have an entry for each of them; `parts` are places among them. `groups` is as long as the rows that were dealt.
     """
 
     rows: Rows
+    kept: Integers
     features: Table
     target: Column
     labels: Texts | None
@@ -83,15 +84,15 @@ def load(config: TrainingConfig) -> Dataset:
     return prepare(config, cleaned, cleaned.parts)
 
 
-def clean(config: TrainingConfig) -> Cleaned:
-    """Read the rows, drop those that are not fit, and divide the others.
+def clean(config: TrainingConfig, rows: Rows | None = None) -> Cleaned:
+    """Read the rows, unless they are given, drop those that are not fit, and divide the others.
 
     Raises:
         DataInvalid: the rows cannot be learned from.
         ModelInvalid: loss and family or target do not go together.
         StoreRefused: the rows cannot be fetched.
     """
-    rows = read(config)
+    rows = read(config) if rows is None else rows
     require_usable(rows)
     wanted = config.data.preparation
     incomplete = rows_without_value(rows.features, wanted, rows.place)
@@ -110,6 +111,7 @@ def clean(config: TrainingConfig) -> Cleaned:
     groups = rows.groups.take(kept[:dealt]) if rows.groups is not None else None
     return Cleaned(
         rows=rows,
+        kept=kept,
         features=features,
         target=target,
         labels=labels,

@@ -2,6 +2,7 @@
 
 - `plan`: every value that the engines need, decided
 - `numpy_engine` with `optimizers`; `torch_engine` on Ray Train
+- `search` with `space` (which fields vary), `draws` (what is tried), `halving` (which trials end early), `trial`, `trials`
 - `history`, `progress`: what is told while it runs; `evaluation`: metrics of the finished model
 - `driver`: the order of the steps
 """

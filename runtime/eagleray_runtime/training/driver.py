@@ -13,7 +13,7 @@ from eagleray_runtime.bundle.manifest import MANIFEST, Lineage, Manifest, exampl
 from eagleray_runtime.bundle.reading import read_manifest
 from eagleray_runtime.bundle.writing import saved_model, write_bundle
 from eagleray_runtime.contract.blocks import Engine
-from eagleray_runtime.contract.config import Location, TrainingConfig
+from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.names import CONFIG_DIRECTORY, CONFIG_FILE, CONFIG_PATH_ENV
 from eagleray_runtime.contract.reports import (
     Choice,
@@ -26,16 +26,18 @@ from eagleray_runtime.contract.reports import (
     Stage,
 )
 from eagleray_runtime.data.dataset import Cleaned, Dataset, clean, folds, prepare
+from eagleray_runtime.data.rows import read
 from eagleray_runtime.errors import ModelInvalid, RuntimeFailure
 from eagleray_runtime.models.network import Network
 from eagleray_runtime.reports import Reporter, Stopped, UndeliveredError
 from eagleray_runtime.storage import Store
-from eagleray_runtime.training import numpy_engine
 from eagleray_runtime.training.crossvalidation import Scores, cross_validate
+from eagleray_runtime.training.engines import below, train
 from eagleray_runtime.training.evaluation import answers, defined, evaluate
 from eagleray_runtime.training.outcome import Outcome
 from eagleray_runtime.training.plan import Plan, decide
 from eagleray_runtime.training.progress import Progress, last_losses
+from eagleray_runtime.training.search import search
 
 log = logging.getLogger(__name__)
 
@@ -80,20 +82,25 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
     """
     progress.stage(Stage.PREPARING)
     output = Store(config.output)
-    checkpoints = Store(_below(config.checkpoints, config.resource.uid))
+    checkpoints = Store(below(config.checkpoints, config.resource.uid))
     if (finished := _finished(config, output)) is not None:
         log.info("an earlier attempt has completed the bundle at %s: only reporting it", output.uri)
         return finished
-    cleaned = clean(config)
+    rows = read(config)
+    found: list[Choice] = []
+    if config.search is not None:
+        config, found = search(config, config.search, rows, checkpoints, progress)
+    cleaned = clean(config, rows)
     dataset = prepare(config, cleaned, cleaned.parts)
     plan, chosen = decide(config, dataset)
-    progress.chosen = [*dataset.chosen, *chosen]
+    progress.chosen = [*found, *dataset.chosen, *chosen]
+    progress.epochs = config.training.epochs
     progress.stage(Stage.TRAINING)
     over_folds = _cross_validate(config, cleaned, checkpoints, progress)
-    outcome = _train(config, plan, dataset, progress)
+    outcome = train(config, plan, dataset, progress)
     progress.trained(outcome)
     progress.stage(Stage.EVALUATING)
-    draft = _draft(config, plan, dataset, outcome, over_folds, progress.chosen)
+    draft = _draft(config, plan, dataset, outcome, over_folds, progress)
     progress.stage(Stage.SAVING)
     saved = write_bundle(output, draft, outcome.parameters)
     checkpoints.remove_folder()
@@ -107,9 +114,9 @@ def _cross_validate(config: TrainingConfig, cleaned: Cleaned, checkpoints: Store
 
     def score(number: int, fold: Dataset) -> Scores:
         plan, _ = decide(config, fold)
-        place = _below(config.checkpoints, f"{config.resource.uid}/fold-{number}")
+        place = below(config.checkpoints, f"{config.resource.uid}/fold-{number}")
         progress.fold = number
-        outcome = _train(config.model_copy(update={"checkpoints": place}), plan, fold, progress)
+        outcome = train(config.model_copy(update={"checkpoints": place}), plan, fold, progress)
         return defined(answers(Network(plan.architecture, outcome.parameters), fold, fold.validation), plan.metrics)
 
     metrics = cross_validate(folds(config, cleaned, wanted.folds), score, checkpoints)
@@ -117,22 +124,8 @@ def _cross_validate(config: TrainingConfig, cleaned: Cleaned, checkpoints: Store
     return metrics
 
 
-def _train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progress) -> Outcome:
-    if config.engine is Engine.NUMPY:
-        return numpy_engine.train(plan, dataset, Store(_below(config.checkpoints, config.resource.uid)), progress.epoch)
-    try:
-        # Only here: the image of the NumPy engine holds no torch.
-        from eagleray_runtime.training import torch_engine
-    except ModuleNotFoundError as error:
-        raise ModelInvalid(
-            f"the Torch engine needs {error.name}, which this image does not hold: "
-            "set training.engine to NumPy or runtime.image to one with torch"
-        ) from error
-    return torch_engine.train(config, plan, dataset, progress)
-
-
 def _draft(
-    config: TrainingConfig, plan: Plan, dataset: Dataset, outcome: Outcome, over_folds: list[Metric], chosen: list[Choice]
+    config: TrainingConfig, plan: Plan, dataset: Dataset, outcome: Outcome, over_folds: list[Metric], progress: Progress
 ) -> Manifest:
     """The manifest but for its files, with the metrics of the finished model."""
     network = Network(plan.architecture, outcome.parameters)
@@ -168,7 +161,8 @@ def _draft(
             split_seed=config.data.split.seed,
         ),
         data=dataset.report,
-        chosen=chosen,
+        chosen=progress.chosen,
+        search=progress.search,
         epochs=outcome.epochs,
         steps=outcome.steps,
         weights="pending",
@@ -207,6 +201,7 @@ def _result(config: TrainingConfig, manifest: Manifest, saved: SavedModel, *, wo
         metrics=last_losses(manifest.history),
         history=manifest.history,
         chosen=manifest.chosen,
+        search=manifest.search,
     )
     return ResultReport(
         resource=config.resource,
@@ -217,10 +212,6 @@ def _result(config: TrainingConfig, manifest: Manifest, saved: SavedModel, *, wo
         chosen=manifest.chosen,
         progress=progress,
     )
-
-
-def _below(location: Location, name: str) -> Location:
-    return location.model_copy(update={"uri": f"{location.uri.rstrip('/')}/{name}"})
 
 
 def _failed(config: TrainingConfig, reporter: Reporter, reason: FailureReason, message: str) -> int:

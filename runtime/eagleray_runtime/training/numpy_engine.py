@@ -25,6 +25,9 @@ from eagleray_runtime.training.outcome import EpochEnd, Outcome
 from eagleray_runtime.training.patience import LOSS
 from eagleray_runtime.training.plan import Plan
 
+Halt = Callable[[int, Network], bool]
+"""Told each finished epoch and the network as it is then; true ends the training there."""
+
 
 class Run:
     """State of one run: what a checkpoint holds and the next epoch depends on.
@@ -83,8 +86,9 @@ def train(
     store: Store,
     on_epoch: Callable[[EpochEnd], None],
     clock: Callable[[], float] = time.monotonic,
+    halt: Halt | None = None,
 ) -> Outcome:
-    """Train to the end, from the newest checkpoint of the store that fits.
+    """Train to the end, or until `halt` says so, from the newest checkpoint of the store that fits.
 
     Raises:
         Diverged: the loss is not finite any more.
@@ -110,6 +114,8 @@ def train(
             if course.end_epoch(loss, validation, metric):
                 run.best = run.network.flat.copy()
             on_epoch(EpochEnd(course.epoch, course.step, loss, validation, 1, resumed_from, course.history.points))
+            if halt is not None and halt(course.epoch, run.network):
+                break
             if not course.is_over and plan.is_checkpoint(course.epoch, clock() - saved_at):
                 checkpoints.write(course.epoch, run.save())
                 saved_at = clock()

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from eagleray_runtime.contract.config import TrainingConfig
-from eagleray_runtime.contract.reports import Choice, HistoryPoint, ProgressReport, Stage
+from eagleray_runtime.contract.reports import Choice, HistoryPoint, ProgressReport, SearchReport, Stage
 from eagleray_runtime.reports import Reporter
 from eagleray_runtime.training.outcome import EpochEnd, Outcome
 
@@ -27,25 +27,46 @@ class Progress:
         self._config = config
         self._reporter = reporter or Reporter(config.reports_url)
         self._began: tuple[float, float] | None = None
+        self.epochs = config.training.epochs
+        """Epochs of the training that runs."""
         self.fold = 0
         """Trainings that were finished before this one, of those that cross-validation asks for and the model's own."""
+        self.search: SearchReport | None = None
+        """How far the search is, if the job has one."""
+        self._trials = self._ended = 0
         self.chosen: list[Choice] = []
         self.last = ProgressReport(
             resource=config.resource, attempt=config.attempt, stage=Stage.PREPARING, epochs=config.training.epochs
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"config": self._config, "chosen": self.chosen, "last": self.last, "fold": self.fold}
+        return {name: value for name, value in vars(self).items() if name not in ("_reporter", "_began")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["config"])  # type: ignore[misc]
-        self.chosen, self.last, self.fold = state["chosen"], state["last"], state["fold"]
+        self.__init__(state["_config"])  # type: ignore[misc]
+        vars(self).update(state)
 
     def stage(self, stage: Stage) -> None:
         """Tell that another stage begins."""
+        percent = max(self.last.percent, STAGE_PERCENT[stage])
         self.last = self.last.model_copy(
-            update={"stage": stage, "percent": STAGE_PERCENT[stage], "chosen": self.chosen, "estimated_remaining_seconds": None}
+            update={"stage": stage, "percent": percent, "chosen": self.chosen, "estimated_remaining_seconds": None}
         )
+        self._reporter.progress(self.last)
+
+    def searches(self, trials: int) -> None:
+        """Count so many trials of a search, before the trainings of the model."""
+        self._trials = trials
+
+    def trials(self, search: SearchReport, ended: int) -> None:
+        """Tell how far the search is, of which so many trials have ended."""
+        self.search, self._ended, self.fold = search, ended, 0
+        now = time.monotonic()
+        if self._began is None:
+            self._began = (now, self._trained(0))
+        if not self._reporter.due(Stage.TRAINING):
+            return
+        self.last = self.last.model_copy(update=self._share(0, now))
         self._reporter.progress(self.last)
 
     def epoch(self, end: EpochEnd) -> None:
@@ -53,7 +74,7 @@ class Progress:
         now = time.monotonic()
         if self._began is None:
             self._began = (now, self._trained(end.epoch))
-        if end.epoch != self.last.epochs and not self._reporter.due(Stage.TRAINING):
+        if end.epoch != self.epochs and not self._reporter.due(Stage.TRAINING):
             return
         self.last = self.at(end, now)
         log.info("epoch %d of %d: loss %.6g", end.epoch, self.last.epochs, end.training)
@@ -64,6 +85,7 @@ class Progress:
         self.last = self.last.model_copy(
             update={
                 "epoch": outcome.epochs,
+                "epochs": self.epochs,
                 "step": outcome.steps,
                 "workers": outcome.workers,
                 "resumed_from_epoch": outcome.resumed_from,
@@ -75,37 +97,46 @@ class Progress:
 
     def at(self, end: EpochEnd, now: float) -> ProgressReport:
         """The report of an epoch's end."""
-        epochs = self._config.training.epochs
-        trained = self._trained(end.epoch)
-        began_at, first = self._began or (now, trained)
-        done = trained - first
         return ProgressReport(
             resource=self._config.resource,
             attempt=self._config.attempt,
             stage=Stage.TRAINING,
             epoch=end.epoch,
-            epochs=epochs,
+            epochs=self.epochs,
             step=end.step,
-            fold=self.fold + 1 if self._folds else 0,
-            folds=self._folds,
-            percent=round(TRAINING_FROM + (TRAINING_TO - TRAINING_FROM) * trained, 2),
-            estimated_remaining_seconds=round((now - began_at) / done * (1 - trained), 1) if done else None,
             workers=end.workers,
             resumed_from_epoch=end.resumed_from,
             metrics=losses(end.training, end.validation),
             history=end.history,
-            chosen=self.chosen,
-        )
+        ).model_copy(update=self._share(end.epoch, now))
+
+    def _share(self, epoch: int, now: float) -> dict[str, Any]:
+        """What a report tells of the whole job, that epoch of the training being finished."""
+        trained = self._trained(epoch)
+        began_at, first = self._began or (now, trained)
+        done = trained - first
+        return {
+            "percent": round(TRAINING_FROM + (TRAINING_TO - TRAINING_FROM) * trained, 2),
+            "estimated_remaining_seconds": round((now - began_at) / done * (1 - trained), 1) if done else None,
+            "fold": self.fold + 1 if self._folds else 0,
+            "folds": self._folds,
+            "trial": self._ended + 1 if self._ended < self._trials else 0,
+            "search": self.search,
+            "chosen": self.chosen,
+        }
 
     @property
     def _folds(self) -> int:
-        """Trainings in all, or 0 without cross-validation."""
+        """Trainings of the model in all, or 0 without cross-validation."""
         wanted = self._config.evaluation.cross_validation
         return wanted.folds + 1 if wanted else 0
 
     def _trained(self, epoch: int) -> float:
-        """Share of all training that is done, 0 to 1."""
-        return (self.fold + epoch / self._config.training.epochs) / max(1, self._folds)
+        """Share of all training that is done, 0 to 1: each trial's trainings are those of the folds, or one."""
+        of_model = max(1, self._folds)
+        of_trial = max(1, self._folds - 1)
+        done = self._ended * of_trial + self.fold + epoch / self.epochs
+        return done / (self._trials * of_trial + of_model)
 
 
 def losses(training: float, validation: float | None) -> dict[str, float]:

@@ -59,6 +59,10 @@ def test_the_object_that_was_handed_in_is_not_changed() -> None:
     [
         ({"training": {"epochs": 5}}, "spec: training of a job cannot change: create a new job"),
         ({"workers": {"cpus": 2}}, "spec: workers.cpus and workers.gpus of a job cannot change: create a new job"),
+        (
+            {"search": {"parameters": [{"field": "training.epochs", "numbers": [1]}]}},
+            "spec: search of a job cannot change: create a new job",
+        ),
         ({"model": {"family": "MultilayerPerceptron"}}, "spec: model of a job cannot change: create a new job"),
     ],
 )

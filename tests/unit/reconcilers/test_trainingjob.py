@@ -7,7 +7,7 @@ from eagleray_operator.cluster.port import Manifest, Ref
 from eagleray_operator.reconcilers.plan import Observed, Plan
 from eagleray_operator.reconcilers.trainingjob import reconcile
 from eagleray_operator.settings import Settings
-from eagleray_runtime.contract.reports import FailureReason, FailureReport
+from eagleray_runtime.contract.reports import FailureReason, FailureReport, SearchReport
 from tests.support.makers import (
     DIGEST,
     KEY,
@@ -95,6 +95,47 @@ def test_an_elastic_job_says_that_it_waits_for_capacity():
     plan = plan_of(job(status=dict(first.status), **spec), seen)
     assert "1 of 1..3 workers" in condition(plan.status, "Progressing")["message"]
     assert "more workers join as capacity appears" in condition(plan.status, "Progressing")["message"]
+
+
+def searching(trial=4, running=1, **more):
+    top = [{"trial": 2, "value": 0.5, "values": {"training.epochs": "3"}}]
+    search = {"trials": 20, "running": running, "failed": 1, "best": 0.5, "top": top}
+    return progress().model_copy(update={"trial": trial, "search": SearchReport.model_validate(search), **more})
+
+
+def test_a_search_says_which_trial_runs_and_what_is_best_so_far():
+    spec = {"search": {"parameters": [{"field": "training.epochs", "numbers": [3, 5]}]}}
+    first = first_plan(**spec)
+    seen = observed(*running(first, jobDeploymentStatus="Running"), reports=(searching(),))
+    plan = plan_of(job(status=dict(first.status), **spec), seen)
+    assert condition(plan.status, "Progressing")["message"].startswith("Trial 4 of 20: Epoch 3 of 20, 1 of 1..1 workers")
+    assert plan.status["progress"]["trial"] == 4
+    search = {"trials": 20, "running": 1, "failed": 1, "stopped": 0, "best": 0.5}
+    assert plan.status["search"] == search | {"top": [{"trial": 2, "value": 0.5, "values": {"training.epochs": "3"}}]}
+
+    over_folds = spec | {"evaluation": {"crossValidation": {"folds": 5}}}
+    seen = observed(*running(first, jobDeploymentStatus="Running"), reports=(searching(fold=2, folds=6),))
+    plan = plan_of(job(status=dict(first.status), **over_folds), seen)
+    assert condition(plan.status, "Progressing")["message"].startswith("Trial 4 of 20, fold 2 of 5: Epoch 3 of 20")
+
+
+def test_a_search_is_kept_in_the_status_while_the_model_itself_is_trained_and_after_the_end():
+    first = plan_of()
+    children = running(first, jobDeploymentStatus="Running")
+    seen = observed(*children, reports=(searching(), searching(trial=0, running=0), progress(), result()))
+    done = plan_of(job(status=dict(first.status)), seen)
+    assert reason(done) == ("True", "Completed")
+    assert (done.status["search"]["best"], done.status["search"]["running"]) == (0.5, 0)
+    assert "trial" not in done.status["progress"]
+
+
+def test_no_trial_runs_in_an_attempt_that_has_ended_and_the_next_goes_on_from_the_one_that_did():
+    first = plan_of()
+    busy = plan_of(job(status=dict(first.status)), observed(*running(first), reports=(searching(),)))
+    ended = plan_of(job(status=dict(busy.status)), observed(*running(first, **failed())))
+    assert reason(ended) == ("Unknown", "Recovering")
+    assert condition(ended.status, "Progressing")["message"].endswith("The next goes on from trial 4.")
+    assert ended.status["search"]["running"] == 0
 
 
 def test_a_result_ends_the_job_as_succeeded_and_complete():
