@@ -222,3 +222,32 @@ async def test_a_job_that_is_suspended_gives_its_process_back_and_goes_on_from_i
     assert live is not None
     await run.cluster.delete(Ref.of(live), live["metadata"]["uid"])
     await until(run, lambda: not run.cluster.of_kind("RayJob"), 30)
+
+
+async def test_a_search_that_is_suspended_goes_on_with_the_trials_that_are_left(run: LocalRun) -> None:
+    drawn = "{field: training.optimizer.learningRate, range: {min: 0.001, max: 0.1, scale: Log}}"
+    more = f"workers: {{cpus: 2}}\n  search: {{maxTrials: 12, parallelTrials: 2, parameters: [{drawn}]}}"
+    await run.apply(objects(job("search", epochs=5000, more=more)))
+
+    def status() -> dict[str, Any]:
+        [resource] = run.cluster.of_kind("TrainingJob")
+        return dict(resource.get("status") or {})
+
+    def trial() -> int:
+        return int(status().get("progress", {}).get("trial", 0))
+
+    await until(run, lambda: trial() > 2, 120)
+    reached = trial()
+    assert status()["search"]["running"] == 2
+    await change(run, "TrainingJob", "search", suspend=True)
+    await until(run, lambda: condition(run, "TrainingJob", "search", "Suspended")["status"] == "True", 60)
+    assert status()["search"]["running"] == 0
+    await change(run, "TrainingJob", "search", suspend=False)
+    seen = []
+    await until(run, lambda: bool(seen.append(trial())) or condition(run, "TrainingJob", "search", "Complete")["status"] == "True")
+    assert min(number for number in seen if number) >= reached, "no trial began anew"
+    search = status()["search"]
+    assert (search["trials"], search["running"], search["failed"], len(search["top"])) == (12, 0, 0, 5)
+    chosen = {choice["field"]: choice for choice in status()["chosen"]}
+    assert chosen["training.optimizer.learningRate"]["value"] == search["top"][0]["values"]["training.optimizer.learningRate"]
+    assert "the best of 12 trials by Loss on the validation part" in chosen["training.optimizer.learningRate"]["reason"]
