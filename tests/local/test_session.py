@@ -227,7 +227,7 @@ async def test_a_job_that_is_suspended_gives_its_process_back_and_goes_on_from_i
 async def test_a_search_that_is_suspended_goes_on_with_the_trials_that_are_left(run: LocalRun) -> None:
     drawn = "{field: training.optimizer.learningRate, range: {min: 0.001, max: 0.1, scale: Log}}"
     more = f"workers: {{cpus: 2}}\n  search: {{maxTrials: 12, parallelTrials: 2, parameters: [{drawn}]}}"
-    await run.apply(objects(job("search", epochs=5000, more=more)))
+    await run.apply(objects(job("search", epochs=3000, more=more)))
 
     def status() -> dict[str, Any]:
         [resource] = run.cluster.of_kind("TrainingJob")
@@ -243,8 +243,13 @@ async def test_a_search_that_is_suspended_goes_on_with_the_trials_that_are_left(
     await until(run, lambda: condition(run, "TrainingJob", "search", "Suspended")["status"] == "True", 60)
     assert status()["search"]["running"] == 0
     await change(run, "TrainingJob", "search", suspend=False)
-    seen = []
-    await until(run, lambda: bool(seen.append(trial())) or condition(run, "TrainingJob", "search", "Complete")["status"] == "True")
+    seen: list[int] = []
+
+    def ended() -> bool:
+        seen.append(trial())
+        return condition(run, "TrainingJob", "search", "Complete")["status"] == "True"
+
+    await until(run, ended)
     assert min(number for number in seen if number) >= reached, "no trial began anew"
     search = status()["search"]
     assert (search["trials"], search["running"], search["failed"], len(search["top"])) == (12, 0, 0, 5)

@@ -20,7 +20,8 @@ def results(config: TrainingConfig, rows: Rows, begun: Iterable[Trial], at_once:
     if not ray.is_initialized():
         ray.init(log_to_driver=True)
     # A process that was lost is the end of its trial: with the same memory it would be lost again.
-    task = ray.remote(num_cpus=1, max_retries=0)(_run)
+    one_core = {"env_vars": {"OMP_NUM_THREADS": "1"}}
+    task = ray.remote(num_cpus=1, max_retries=0, runtime_env=one_core)(_run)
     # Progress is told by the search, not by each of many trials.
     silent = config.model_copy(update={"reports_url": None})
     stored = ray.put(rows)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eagleray_runtime.contract.blocks import LossType
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, FailureReason, Stage
 from eagleray_runtime.contract.search import Search, SearchAlgorithm
@@ -58,6 +59,8 @@ def search(config: TrainingConfig, wanted: Search, rows: Rows, checkpoints: Stor
     larger = wanted.metric in metrics.LARGER_IS_BETTER
     ended = trials.kept(checkpoints, drawn)
     running: set[int] = set()
+    at_once, chosen = parallelism(wanted, config.workers.cpus)
+    progress.chosen = chosen
     progress.searches(len(drawn))
     progress.stage(Stage.TRAINING)
 
@@ -75,7 +78,6 @@ def search(config: TrainingConfig, wanted: Search, rows: Rows, checkpoints: Stor
     known = {each.number for each in ended}
     # A trial begins when there is room for it: by then more of the others are known.
     left = (begin(number) for number in range(1, len(drawn) + 1) if number not in known)
-    at_once, chosen = parallelism(wanted, config.workers.cpus)
     for result in _results(config, rows, left, at_once, progress):
         if isinstance(result, StoreRefused):
             raise result
@@ -134,6 +136,7 @@ def require_sound(config: TrainingConfig, wanted: Search, rows: Rows, drawn: lis
         rows_depend_on = [tried.data.model_dump(mode="json"), tried.model.family, tried.training.loss.type]
         alike.setdefault(json.dumps(rows_depend_on), []).append((values, tried))
     first: tuple[Values, Cleaned] | None = None
+    deltas: set[float] = set()
     for group in alike.values():
         values, tried = group[0]
         try:
@@ -143,6 +146,13 @@ def require_sound(config: TrainingConfig, wanted: Search, rows: Rows, drawn: lis
             dataset = prepare(tried, cleaned, cleaned.parts)
             for values, tried in group:  # noqa: B007 - told where it fails
                 _require_judged(tried, wanted.metric, dataset)
+            if wanted.metric == LOSS and dataset.loss is LossType.HUBER and tried.training.loss.delta is None:
+                deltas.add(dataset.preparation.target.scale)
+            if len(deltas) > 1:
+                raise ModelInvalid(
+                    "that changes from which error on the loss grows linearly, so that the trials cannot be compared: set "
+                    "training.loss.delta, or search.metric to a metric of the task"
+                )
         except RuntimeFailure as failure:
             raise type(failure)(f"spec.search tries {told(values)}: {failure.message}") from failure
 

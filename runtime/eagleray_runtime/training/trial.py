@@ -28,6 +28,7 @@ from eagleray_runtime.training.trials import Ended
 
 log = logging.getLogger(__name__)
 
+LONGEST_MESSAGE = 500
 NO_ROWS = np.empty(0, dtype=np.int64)
 
 
@@ -101,7 +102,7 @@ def run(config: TrainingConfig, rows: Rows, trial: Trial, progress: Progress) ->
         value=value,
         stopped=halted,
         reason=failed,
-        message=message,
+        message=message[:LONGEST_MESSAGE],
         rungs=rungs,
     )
 
