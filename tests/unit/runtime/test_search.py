@@ -15,18 +15,19 @@ from eagleray_runtime.contract.reports import FailureReason
 from eagleray_runtime.contract.rules import broken
 from eagleray_runtime.contract.search import Search, SearchScale
 from eagleray_runtime.data.dataset import clean, folds, load
+from eagleray_runtime.data.rows import read
 from eagleray_runtime.errors import DataInvalid, ModelInvalid, RuntimeFailure, StoreRefused
 from eagleray_runtime.models.network import Network
 from eagleray_runtime.reports import Reporter, Stopped
 from eagleray_runtime.storage import Store
-from eagleray_runtime.training import driver, numpy_engine
+from eagleray_runtime.training import driver, numpy_engine, trial
 from eagleray_runtime.training.draws import draw
 from eagleray_runtime.training.evaluation import answers
 from eagleray_runtime.training.halving import cutoffs, is_rung
 from eagleray_runtime.training.progress import Progress
 from eagleray_runtime.training.search import parallelism
 from eagleray_runtime.training.space import Dimension, dimensions
-from eagleray_runtime.training.trial import judged
+from eagleray_runtime.training.trial import Trial, judged
 
 ROWS = ["a,b,y", *(f"{a},{b},{'over' if a * b > 20 else 'under'}" for a in range(10) for b in range(10))]
 RATE = "training.optimizer.learningRate"
@@ -407,6 +408,25 @@ def test_another_attempt_goes_on_with_the_trial_that_was_interrupted(job, monkey
     assert result.model.digest == undisturbed.model.digest
 
 
+@pytest.mark.parametrize(("limits", "first"), [(None, 3), ({}, 1)], ids=["to its end", "ASHA"])
+def test_an_interrupted_trial_goes_on_from_its_checkpoint_but_is_compared_at_every_rung(job, limits, first):
+    config = searching(job, training={"epochs": 5, "checkpoint": {"everyEpochs": 1}})
+    each, told = Trial(1, {RATE: 0.01}, "Loss", limits), []
+
+    class Watched(Progress):
+        def epoch(self, end):
+            told.append(end.epoch)
+            if told == [1, 2, 3]:
+                raise LostError
+
+    with pytest.raises(LostError):
+        trial.run(config, read(config), each, Watched(config, Reporter(None)))
+    ended = trial.run(config, read(config), each, Watched(config, Reporter(None)))
+    assert told == [1, 2, 3, *range(first, 6)]
+    assert set(ended.rungs) == (set() if limits is None else {1, 4})
+    assert ended.value == pytest.approx(trained_alone(config, "Loss", training=with_rate(config, 0.01)))
+
+
 def test_an_attempt_that_nobody_waits_for_ends_in_the_midst_of_a_trial(job):
     class Superseded(Listener):
         def due(self, stage):
@@ -456,7 +476,7 @@ def test_trials_one_after_the_other_end_where_ray_tunes_own_scheduler_ends_them(
     sign = 1 if larger_is_better else -1
     known = []
 
-    class Trial:
+    class Tunes:
         def __init__(self, number):
             self.trial_id = number
 
@@ -465,7 +485,7 @@ def test_trials_one_after_the_other_end_where_ray_tunes_own_scheduler_ends_them(
         for epoch, value in zip((1, 4, 16), values, strict=True):
             rungs[epoch] = value
             ours = epoch in limits and sign * value < sign * limits[epoch]
-            theirs = bracket.on_result(Trial(number), epoch, sign * value) == "STOP"
+            theirs = bracket.on_result(Tunes(number), epoch, sign * value) == "STOP"
             close = epoch in limits and math.isclose(value, limits[epoch], rel_tol=1e-9, abs_tol=1e-9)
             assert ours == theirs or close
             if theirs:
