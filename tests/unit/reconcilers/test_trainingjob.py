@@ -7,7 +7,9 @@ from eagleray_operator.cluster.port import Manifest, Ref
 from eagleray_operator.reconcilers.plan import Observed, Plan
 from eagleray_operator.reconcilers.trainingjob import reconcile
 from eagleray_operator.settings import Settings
+from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import FailureReason, FailureReport, SearchReport
+from eagleray_runtime.contract.search import Search
 from tests.support.makers import (
     DIGEST,
     KEY,
@@ -117,6 +119,13 @@ def test_a_search_says_which_trial_runs_and_what_is_best_so_far():
     seen = observed(*running(first, jobDeploymentStatus="Running"), reports=(searching(fold=2, folds=6),))
     plan = plan_of(job(status=dict(first.status), **over_folds), seen)
     assert condition(plan.status, "Progressing")["message"].startswith("Trial 4 of 20, fold 2 of 5: Epoch 3 of 20")
+
+
+def test_a_search_is_what_the_driver_is_told_to_do():
+    wanted = {"maxTrials": 7, "parameters": [{"field": "training.epochs", "numbers": [3, 5]}]}
+    (config,) = [child for child in first_plan(search=wanted).apply if child["kind"] == "ConfigMap"]
+    told = TrainingConfig.model_validate_json(config["data"]["config.json"]).search
+    assert told == Search.model_validate(wanted)
 
 
 def test_a_search_is_kept_in_the_status_while_the_model_itself_is_trained_and_after_the_end():
