@@ -41,7 +41,11 @@ class ModelSource(Block):
 class ServingEngine(Block):
     """What computes the answers."""
 
-    type: Engine = Field(Engine.AUTO, description="Library that computes. Auto: Torch with a GPU, else NumPy.")
+    type: Engine = Field(
+        Engine.AUTO,
+        description="Library that computes. Auto: Torch with a GPU, and where model.trainingJobRef names a job of family "
+        "ConvolutionalNetwork; else NumPy. A bundle of this family that model.uri names needs Torch.",
+    )
 
 
 class Resources(Block):

@@ -6,11 +6,15 @@ from pydantic import Field
 
 from eagleray_runtime.contract.blocks import Block, Family
 from eagleray_runtime.contract.reports import Choice, DataReport, HistoryPoint, Metric
+from eagleray_runtime.data.images import ImageColumn
 from eagleray_runtime.data.preparation import Preparation
 from eagleray_runtime.models.architecture import Architecture
 from eagleray_runtime.models.heads import Head
 
 MANIFEST = "bundle.json"
+IMAGE = "image"
+"""Name of the input of a model that takes images."""
+
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
 
@@ -26,6 +30,8 @@ class Signature(Block):
     """What the model takes and gives.
 
     With numeric columns only, `inputs` is the one tensor `features` [-1, columns]; a tensor a column [-1] is taken as well.
+    Images are the one tensor `image`: FP64 [-1, height, width, channels], or BYTES [-1] where it holds PNG or JPEG files, in
+    binary tensors as they are, in JSON in base64.
     """
 
     inputs: list[Tensor]
@@ -89,7 +95,10 @@ class Manifest(Block):
 
 def signature(preparation: Preparation, head: Head, classes: list[str]) -> Signature:
     """The signature of a model with this head on data prepared so."""
-    if preparation.categorical:
+    images = preparation.images
+    if images is not None:
+        inputs = [_image(images)]
+    elif preparation.categorical:
         inputs = [
             Tensor(name=column.name, datatype="FP64" if column.kind == "Numeric" else "BYTES", shape=[-1])
             for column in preparation.columns
@@ -107,8 +116,19 @@ def signature(preparation: Preparation, head: Head, classes: list[str]) -> Signa
     )
 
 
-def example_request(preparation: Preparation, row: dict[str, float | str | None]) -> dict[str, Any]:
+def _image(images: ImageColumn) -> Tensor:
+    if images.form == "Files":
+        return Tensor(name=IMAGE, datatype="BYTES", shape=[-1])
+    return Tensor(name=IMAGE, datatype="FP64", shape=[-1, *images.shape])
+
+
+def example_request(preparation: Preparation, row: dict[str, Any]) -> dict[str, Any]:
     """An inference request (JSON) of one row."""
+    images = preparation.images
+    if images is not None:
+        tensor = _image(images)
+        value = {"name": tensor.name, "shape": [1, *tensor.shape[1:]], "datatype": tensor.datatype, "data": [row[images.name]]}
+        return {"inputs": [value]}
     if not preparation.categorical:
         data = [row[column.name] for column in preparation.columns]
         return {"inputs": [{"name": "features", "shape": [1, len(data)], "datatype": "FP64", "data": data}]}

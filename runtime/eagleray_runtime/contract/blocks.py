@@ -90,6 +90,18 @@ class DataFormat(StrEnum):
     PARQUET = "Parquet"
     NPZ = "NPZ"
     JSON_LINES = "JSONLines"
+    IMAGE_FOLDER = "ImageFolder"
+
+
+class Image(Block):
+    """How pictures become images of one size."""
+
+    size_pixels: int = Field(
+        224,
+        ge=1,
+        le=8192,
+        description="Width and height that every picture is resized to, whatever its proportions, in pixels. Default 224.",
+    )
 
 
 class ColumnType(StrEnum):
@@ -332,7 +344,16 @@ class Data(Block):
         exactly_one_of("uri", "configMapRef", "sample"),
         not_both("target", "sample"),
         not_both("columns", "sample"),
-        Rule("has(self.target) || has(self.sample)", "data.target: name the column to predict"),
+        Rule("has(self.target) || has(self.sample) || self.format == 'ImageFolder'", "data.target: name the column to predict"),
+        Rule(
+            "self.format != 'ImageFolder' || (has(self.uri) && !has(self.target) && !has(self.features) && !has(self.columns))",
+            "format ImageFolder needs uri, and has neither target (that is a folder's name) nor features nor columns",
+        ),
+        Rule(
+            "self.format != 'ImageFolder' || self.split.method in ['Auto', 'Random', 'Stratified']",
+            "pictures in folders have neither order nor groups: use split.method Stratified, Random or Auto",
+        ),
+        *only_with("format", ("ImageFolder",), "image"),
         Rule("!has(self.secretRef) || has(self.uri)", "secretRef goes with uri"),
         Rule(
             "has(self.uri) || !(has(self.split.validationUri) || has(self.split.testUri))",
@@ -345,7 +366,8 @@ class Data(Block):
         min_length=1,
         max_length=1024,
         json_schema_extra={"x-eagleray-uri": True},
-        description="Where the rows are: s3://bucket/path or pvc://claim/path; a path may hold * to name several files.",
+        description="Where the rows are: s3://bucket/path or pvc://claim/path; a path may hold * to name several files. "
+        "For format ImageFolder it is the folder that holds a folder for each class.",
     )
     config_map_ref: KeyReference | None = Field(None, description="Key of a ConfigMap that holds the rows (small data).")
     sample: Sample | None = Field(
@@ -359,8 +381,13 @@ class Data(Block):
     )
     format: DataFormat = Field(
         DataFormat.AUTO,
-        description="How the rows are stored; JSONLines is an object a row. Auto decides by the file name's ending (.csv, "
-        ".parquet, .npz, .jsonl, .ndjson).",
+        description="How the rows are stored; JSONLines is an object a row, ImageFolder a folder for each class that holds its "
+        "pictures (PNG, JPEG). Auto decides by the file name's ending (.csv, .parquet, .npz, .jsonl, .ndjson). "
+        "Family ConvolutionalNetwork learns from ImageFolder, or from NPZ with an array of images [rows, height, width] or "
+        "[rows, height, width, channels].",
+    )
+    image: Image | None = Field(
+        None, description="How pictures become images of one size (format ImageFolder). Unset means 224 by 224 pixels."
     )
     target: str | None = Field(None, min_length=1, max_length=253, description="Column to predict.")
     features: list[Annotated[str, Field(min_length=1, max_length=253)]] | None = Field(
@@ -385,6 +412,11 @@ class Family(StrEnum):
     LOGISTIC_REGRESSION = "LogisticRegression"
     PERCEPTRON = "Perceptron"
     MULTILAYER_PERCEPTRON = "MultilayerPerceptron"
+    CONVOLUTIONAL_NETWORK = "ConvolutionalNetwork"
+
+
+TORCH_FAMILIES = frozenset({Family.CONVOLUTIONAL_NETWORK})
+"""Families that only the torch engine has."""
 
 
 class Activation(StrEnum):
@@ -411,6 +443,63 @@ class MultilayerPerceptron(Block):
         Activation.RELU,
         description="Non-linearity after each hidden layer; GELU by its tanh approximation, LeakyReLU of slope 0.01. "
         "Default ReLU.",
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        le=0.95,
+        description="Share of a hidden layer's units that a training step leaves out, drawn anew each step. Default 0.",
+    )
+
+
+class Pooling(StrEnum):
+    """What halves width and height after a convolution."""
+
+    MAX = "Max"
+    AVERAGE = "Average"
+    NONE = "None"
+
+
+class ImageNormalization(StrEnum):
+    """What the outputs of a convolution are brought to mean 0 and deviation 1 over."""
+
+    BATCH = "Batch"
+    NONE = "None"
+    LAYER = "Layer"
+
+
+class ConvolutionalNetwork(Block):
+    """Shape of a convolutional network: convolutions, then dense layers."""
+
+    channels: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
+        default_factory=lambda: [32, 64],
+        min_length=1,
+        max_length=32,
+        description="Number of channels of each convolution, first to last. Default [32, 64].",
+    )
+    kernel_size: int = Field(
+        3, ge=1, le=31, description="Width and height of each convolution's kernel, in pixels; the border is zeros. Default 3."
+    )
+    pooling: Pooling = Field(
+        Pooling.MAX,
+        description="What halves width and height after each convolution: Max or Average of 2 by 2 pixels, or None. Default Max.",
+    )
+    hidden_layers: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
+        default_factory=lambda: [128],
+        min_length=1,
+        max_length=32,
+        description="Number of units of each dense hidden layer after the convolutions, first to last. Default [128].",
+    )
+    activation: Activation = Field(
+        Activation.RELU,
+        description="Non-linearity after each convolution and each hidden layer; GELU by its tanh approximation, LeakyReLU of "
+        "slope 0.01. Default ReLU.",
+    )
+    normalization: ImageNormalization = Field(
+        ImageNormalization.BATCH,
+        description="What follows each convolution: Batch (mean 0, deviation 1 of each channel over the images of a step, on all "
+        "workers; of a part of them with gradients.accumulationSteps; in serving over those of the training), Layer (over the "
+        "channels and pixels of an image) or None; both with a learned scale and shift of each channel. Default Batch.",
     )
     dropout: float = Field(
         0.0,
@@ -462,15 +551,22 @@ class Model(Block):
             "!has(self.multilayerPerceptron) || self.family == 'MultilayerPerceptron'",
             "multilayerPerceptron goes with family MultilayerPerceptron",
         ),
+        *only_with("family", ("ConvolutionalNetwork",), "convolutionalNetwork"),
     )
 
-    family: Family = Field(description="Model family. Perceptron is the classic learning rule: labels without probabilities.")
+    family: Family = Field(
+        description="Model family. Perceptron is the classic learning rule: labels without probabilities. ConvolutionalNetwork "
+        "learns from images, with engine Torch."
+    )
     initialization: Initialization = Field(
         default_factory=Initialization, description="First values of the weights; biases start at zero."
     )
     multilayer_perceptron: MultilayerPerceptron | None = Field(
         None,
         description="Shape of the model of family MultilayerPerceptron. Unset means one hidden layer of 64 ReLU units.",
+    )
+    convolutional_network: ConvolutionalNetwork | None = Field(
+        None, description="Shape of the model of family ConvolutionalNetwork. Unset means its defaults."
     )
 
 
@@ -671,7 +767,8 @@ class Training(Block):
 
     engine: Engine = Field(
         Engine.AUTO,
-        description="Library that computes. Auto: Torch with more than one worker or a GPU, else NumPy.",
+        description="Library that computes. Auto: Torch for family ConvolutionalNetwork, with more than one worker or with a "
+        "GPU, else NumPy.",
     )
     epochs: int = Field(20, ge=1, le=INT32_MAX, description="Passes over the training part. Default 20.")
     batch_size: int | None = Field(

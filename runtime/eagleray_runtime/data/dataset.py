@@ -1,29 +1,34 @@
 """From the configuration to the arrays that an engine learns from."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from eagleray_runtime.arrays import AnyArray, Bools, Floats, Integers, Texts
-from eagleray_runtime.contract.blocks import LossType, Scaling, SplitMethod, TargetScaling
+from eagleray_runtime.contract.blocks import Family, LossType, Scaling, SplitMethod, TargetScaling
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, DataReport
-from eagleray_runtime.data import notes, task
+from eagleray_runtime.data import image_rows, images, notes, task
 from eagleray_runtime.data.cleaning import first_of_each, require_usable
 from eagleray_runtime.data.preparation import Preparation, Transform, fit, outlying_rows, rows_without_value
 from eagleray_runtime.data.rows import TEST, VALIDATION, Rows, read
 from eagleray_runtime.data.scaling import Affine, fitted
 from eagleray_runtime.data.splitting import Parts, split_rows
-from eagleray_runtime.data.table import Column, Kind, Table
+from eagleray_runtime.data.table import IMAGES, Column, Kind, Table
 from eagleray_runtime.data.task import Task
 from eagleray_runtime.errors import DataInvalid
 
 
 @dataclass(frozen=True)
 class Part:
-    """Prepared rows: `x` float64 [rows, features]; `y` float64 [rows] (scaled target) or int64 [rows] (class numbers)."""
+    """Prepared rows.
 
-    x: Floats
+    `x` is float64 [rows, features], or of images float32 [rows, height, width, channels]; `y` float64 [rows] (scaled target) or
+    int64 [rows] (class numbers).
+    """
+
+    x: AnyArray
     y: AnyArray
 
     @property
@@ -44,14 +49,14 @@ class Dataset:
     preparation: Preparation
     classes: list[str]
     target: str
-    example: dict[str, float | str | None]
+    example: dict[str, Any]
     report: DataReport
     chosen: list[Choice]
 
     @property
-    def inputs(self) -> int:
-        """Number of prepared columns."""
-        return int(self.training.x.shape[1])
+    def inputs(self) -> tuple[int, ...]:
+        """Shape of one prepared row."""
+        return tuple(self.training.x.shape[1:])
 
 
 def load(config: TrainingConfig) -> Dataset:
@@ -59,10 +64,10 @@ def load(config: TrainingConfig) -> Dataset:
 
     Raises:
         DataInvalid: the rows cannot be learned from.
-        ModelInvalid: loss and family or target do not go together.
+        ModelInvalid: loss and family or target do not go together, or this installation cannot read pictures.
         StoreRefused: the rows cannot be fetched.
     """
-    rows = read(config)
+    rows = image_rows.read(config) if config.model.family is Family.CONVOLUTIONAL_NETWORK else read(config)
     require_usable(rows)
     chosen: list[Choice] = []
     wanted = config.data.preparation
@@ -119,6 +124,7 @@ def load(config: TrainingConfig) -> Dataset:
             digest=rows.digest,
             notes=notes.bounded(
                 [
+                    *rows.notes,
                     *notes.without_value(incomplete),
                     *notes.repeated(int(complete.sum()) - len(kept)),
                     *notes.outlying(outlying),
@@ -222,6 +228,12 @@ def _class_numbers(name: str, target: Column, labels: Texts, parts: Parts) -> tu
     return classes, np.array([number[label] for label in labels], dtype=np.int64)
 
 
-def _example(training: Table) -> dict[str, float | str | None]:
+def _example(training: Table) -> dict[str, Any]:
     """The first training row as JSON values, for the bundle's example request."""
-    return {name: None if training[name].missing[0] else training[name].values[0] for name in training}
+    return {name: _first_value(training[name]) for name in training}
+
+
+def _first_value(column: Column) -> Any:
+    if column.kind in IMAGES:
+        return images.example(column)
+    return None if column.missing[0] else column.values[0]

@@ -7,6 +7,7 @@ import numpy as np
 from eagleray_runtime.arrays import Bools
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import MissingNumeric
+from eagleray_runtime.data.images import ImageColumn
 from eagleray_runtime.data.overrides import per_column
 from eagleray_runtime.data.preparation import NumericColumn, Preparation
 from eagleray_runtime.data.table import Table
@@ -43,6 +44,8 @@ def changes(features: Table, preparation: Preparation, wanted: blocks.Preparatio
     notes: list[str] = []
     asked = per_column(features, wanted)
     for column in preparation.columns:
+        if isinstance(column, ImageColumn):
+            continue
         name = column.name
         missing = features[name].missing
         changed |= missing

@@ -1,5 +1,6 @@
 """The rows that a configuration names, read from wherever they are."""
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ class Rows:
     """Features and target of all rows: first the `dealt` ones, which are split, then the held-out ones of own files.
 
     `held_out` is the number of rows of each file of its own, by the field that names it; `groups` is the column of
-    data.split.groupColumn, for the rows that are dealt.
+    data.split.groupColumn, for the rows that are dealt; `notes` are what is to be told of how they were read.
     """
 
     features: Table
@@ -31,6 +32,7 @@ class Rows:
     digest: str
     held_out: dict[str, int]
     groups: Column | None
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def dealt(self) -> int:

@@ -66,6 +66,11 @@ class Store:
             raise StoreRefused(f"{self.uri}: no such file: check bucket or claim, path and spelling")
         return paths
 
+    def find_below(self) -> list[str]:
+        """Paths of all files below the folder, sorted; of a file of no folder, and of an empty folder, none."""
+        with self._refusals("list", self.path):
+            return sorted(str(path) for path in self._files.find(self.path) if str(path).startswith(f"{self.path}/"))
+
     def exists(self, name: str) -> bool:
         """Whether the folder holds a file of this name."""
         with self._refusals("look up", f"{self.path}/{name}"):

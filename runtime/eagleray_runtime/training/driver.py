@@ -6,6 +6,7 @@ import sys
 import traceback
 from pathlib import Path
 
+import numpy as np
 from pydantic import ValidationError
 
 from eagleray_runtime.bundle.coefficients import original_units
@@ -26,7 +27,8 @@ from eagleray_runtime.contract.reports import (
 )
 from eagleray_runtime.data.dataset import Dataset, load
 from eagleray_runtime.errors import ModelInvalid, RuntimeFailure
-from eagleray_runtime.models.network import Network
+from eagleray_runtime.models.architecture import Dense
+from eagleray_runtime.models.predictor import evaluating
 from eagleray_runtime.reports import Reporter, Stopped, UndeliveredError
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import numpy_engine
@@ -112,27 +114,28 @@ def _train(config: TrainingConfig, plan: Plan, dataset: Dataset, checkpoints: St
 
 def _draft(config: TrainingConfig, plan: Plan, dataset: Dataset, outcome: Outcome, chosen: list[Choice]) -> Manifest:
     """The manifest but for its files, with the metrics of the finished model."""
-    network = Network(plan.architecture, outcome.parameters)
+    architecture = plan.architecture
+    predict = evaluating(architecture, outcome.parameters)
     coefficients = None
-    if not plan.architecture.hidden:
+    if isinstance(architecture, Dense) and not architecture.hidden:
         coefficients = original_units(
             dataset.preparation,
-            network.parameters["layers.0.weight"],
-            network.parameters["layers.0.bias"],
+            outcome.parameters["layers.0.weight"].astype(np.float64),
+            outcome.parameters["layers.0.bias"].astype(np.float64),
             # The one output of two classes is the logit of the second.
-            dataset.classes[-plan.architecture.outputs :] or [dataset.target],
+            dataset.classes[-architecture.outputs :] or [dataset.target],
         )
     resource = config.resource
     return Manifest(
         family=config.model.family,
         task=dataset.task,
         engine="NumPy" if config.engine is Engine.NUMPY else "Torch",
-        architecture=plan.architecture,
-        signature=signature(dataset.preparation, plan.architecture.head, dataset.classes),
+        architecture=architecture,
+        signature=signature(dataset.preparation, architecture.head, dataset.classes),
         preparation=dataset.preparation,
         target=dataset.target,
         classes=dataset.classes,
-        metrics=evaluate(network, dataset, plan.metrics, config.evaluation.confidence_percent, plan.seed),
+        metrics=evaluate(predict, architecture.head, dataset, plan.metrics, config.evaluation.confidence_percent, plan.seed),
         history=outcome.history,
         coefficients=coefficients,
         lineage=Lineage(

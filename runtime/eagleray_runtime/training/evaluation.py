@@ -7,7 +7,8 @@ import numpy as np
 
 from eagleray_runtime.contract.reports import Metric
 from eagleray_runtime.data.dataset import Dataset, Part
-from eagleray_runtime.models.network import Network
+from eagleray_runtime.models.heads import Head
+from eagleray_runtime.models.predictor import Predictor
 from eagleray_runtime.training import metrics
 from eagleray_runtime.training.metrics import Classes, Numbers
 
@@ -18,8 +19,10 @@ STREAM = 3
 """First word after the seed that keeps these random numbers apart from those of training."""
 
 
-def evaluate(network: Network, dataset: Dataset, names: Sequence[str], confidence_percent: int, seed: int) -> list[Metric]:
-    """The named metrics, part by part; validation and test part with their confidence interval.
+def evaluate(
+    predict: Predictor, head: Head, dataset: Dataset, names: Sequence[str], confidence_percent: int, seed: int
+) -> list[Metric]:
+    """The named metrics of what a model predicts, part by part; validation and test part with their confidence interval.
 
     A part without rows has no metrics, nor has a part one that is not defined for it.
     """
@@ -32,7 +35,7 @@ def evaluate(network: Network, dataset: Dataset, names: Sequence[str], confidenc
     for number, (name, part) in enumerate(parts):
         if not part.rows:
             continue
-        of = metrics.answers(network.architecture.head, dataset.preparation.target, network.forward(part.x), part.y)
+        of = metrics.answers(head, dataset.preparation.target, predict(part.x), part.y)
         values = {metric: value for metric in names if np.isfinite(value := metrics.value(metric, of))}
         spans = {}
         if name != "Training":

@@ -32,8 +32,9 @@ from eagleray_runtime.data.dataset import Dataset, Part
 from eagleray_runtime.data.scaling import Affine
 from eagleray_runtime.errors import Diverged, WorkerLost
 from eagleray_runtime.models.initialization import initial_parameters
+from eagleray_runtime.models.torch_batch import BatchNormalization
 from eagleray_runtime.models.torch_losses import total_loss
-from eagleray_runtime.models.torch_network import TorchNetwork
+from eagleray_runtime.models.torch_network import torch_network
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import metrics
 from eagleray_runtime.training.course import Course
@@ -160,18 +161,18 @@ def _lost(error: TrainingFailedError) -> str | None:
 
 
 def _arrays(part: Part) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    return part.x.astype(np.float32), part.y if part.y.dtype == np.int64 else part.y.astype(np.float32)
+    return part.x.astype(np.float32, copy=False), part.y if part.y.dtype == np.int64 else part.y.astype(np.float32)
 
 
 class Run:
     """State of one worker: what a checkpoint holds and the next epoch depends on.
 
-    `best` are the parameters of the best epoch so far by name, where the plan looks for one.
+    `best` are parameters and buffers of the best epoch so far by name, where the plan looks for one.
     """
 
     def __init__(self, plan: Plan, device: torch.device, rank: int, world: int) -> None:
         self.plan, self.rank, self.world = plan, rank, world
-        self.network = TorchNetwork(plan.architecture)
+        self.network = torch_network(plan.architecture)
         self.network.set_parameters(initial_parameters(plan.architecture, plan.initialization, plan.seed))
         self.network.to(device)
         self.optimizer = make_optimizer(plan.optimizer, self.network)
@@ -248,6 +249,10 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
             run.restore(Path(folder))
     course, resumed_from = run.course, run.course.epoch
     group = torch.distributed.new_group(backend="nccl") if device.type == "cuda" and world > 1 else None
+    if world > 1:
+        for module in run.network.modules():
+            if isinstance(module, BatchNormalization):
+                module.share(group)
     model = ray.train.torch.prepare_model(
         run.network,
         move_to_device=device,
@@ -320,7 +325,8 @@ def _epoch(run: Run, model: torch.nn.Module, part: tuple[torch.Tensor, torch.Ten
     total = torch.zeros((), device=x.device)
     for share, rows in _batches(run, len(y), x.device):
         run.optimizer.zero_grad()
-        pieces = share.chunk(plan.gradients.accumulation_steps)
+        # As many pieces on every worker, of no rows if need be: normalisation over the workers waits for each of them.
+        pieces = share.tensor_split(plan.gradients.accumulation_steps)
         for piece in pieces:
             # Gradients travel between workers once a step, with its last piece.
             alone = piece is not pieces[-1] and isinstance(model, DistributedDataParallel)
@@ -346,10 +352,10 @@ def _held_out(run: Run, part: tuple[torch.Tensor, torch.Tensor], target: Affine)
     run.network.eval()
     with torch.no_grad():
         x, y = (values[run.rank :: run.world] for values in part)
-        loss = float(total_loss(plan.loss, run.network(x), y))
+        loss = float(total_loss(plan.loss, run.network.in_pieces(x), y))
         metric = 0.0
         if plan.stop is not None and plan.stop_on != LOSS and run.rank == 0:
-            outputs = run.network(part[0]).double().cpu().numpy()
+            outputs = run.network.in_pieces(part[0]).double().cpu().numpy()
             of = metrics.answers(plan.architecture.head, target, outputs, part[1].cpu().numpy())
             metric = metrics.value(plan.stop_on, of)
     run.network.train()
