@@ -90,3 +90,29 @@ def test_pictures_in_folders_are_learned_and_asked_for_as_files(tmp_path: Path, 
     asked = np.empty(2, dtype=np.object_)
     asked[:] = [striped("down", 100), striped("across", 101)]
     assert model.infer([Tensor("image", asked)])["label"].tolist() == ["down", "across"]
+
+
+def test_a_recurrent_network_forecasts_alike_on_one_worker_and_on_two_and_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    t = np.arange(400)
+    y = np.sin(2 * np.pi * t / 12) + 0.7 * np.sin(2 * np.pi * t / 7.3) + np.random.default_rng(0).normal(0, 0.1, 400)
+    (tmp_path / "waves.csv").write_text("\n".join(["t,y", *(f"{time},{value}" for time, value in zip(t, y, strict=True))]))
+    changes = {
+        "data": {
+            "configMapRef": {"name": "waves", "key": "waves.csv"},
+            "target": "y",
+            "sequence": {"timeColumn": "t", "windowSteps": 12},
+        },
+        "dataFile": str(tmp_path / "waves.csv"),
+        "model": {"family": "RecurrentNetwork", "recurrentNetwork": {"hiddenSize": 16}},
+        "training": {"epochs": 20, "optimizer": {"learningRate": 0.01}},
+    }
+    alone, two = (trained(tmp_path / str(workers), workers, **changes) for workers in (1, 2))
+    assert_alike(alone, two)
+    assert alone["signature"]["inputs"] == [{"name": "features", "datatype": "FP64", "shape": [-1, 12, 1]}]
+    assert alone["sequence"] == {"timeColumn": "t", "groupColumn": None, "windowSteps": 12, "horizonSteps": 1}
+    windows = np.stack([y[start : start + 12] for start in range(360, 388)])[..., np.newaxis]
+    [answers] = served(tmp_path / "2", monkeypatch).infer([Tensor("features", windows)]).values()
+    wrong = np.sqrt(np.mean((answers - y[372:400]) ** 2))
+    assert wrong < 0.5 * np.sqrt(np.mean((y[371:399] - y[372:400]) ** 2)), "the last value would do as well"

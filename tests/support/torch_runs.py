@@ -1,9 +1,14 @@
 """Training by the torch engine in the test's own process, without Ray: what a single worker does, epoch by epoch."""
 
+from eagleray_runtime.arrays import AnyArray
+from eagleray_runtime.bundle.writing import write_bundle
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.data.dataset import Dataset, load
 from eagleray_runtime.models.predictor import evaluating
+from eagleray_runtime.storage import Store
+from eagleray_runtime.training import driver
 from eagleray_runtime.training.evaluation import evaluate
+from eagleray_runtime.training.outcome import Outcome
 from eagleray_runtime.training.plan import Plan, decide
 
 
@@ -15,6 +20,7 @@ class HereRun:
 
         from eagleray_runtime.training.torch_engine import Run, _arrays
 
+        self.config = config
         self.dataset: Dataset = load(config)
         self.plan: Plan = decide(config, self.dataset)[0]
         self.run = Run(self.plan, torch.device("cpu"), 0, 1)
@@ -32,8 +38,15 @@ class HereRun:
                 self.run.keep_best()
         return self
 
+    def save(self) -> None:
+        """Write the bundle, as the driver does when training has ended."""
+        course = self.run.course
+        outcome = Outcome(self.state, course.history.points, course.epoch, course.step, 1, 0, course.chosen)
+        draft = driver._draft(self.config, self.plan, self.dataset, outcome, [])
+        write_bundle(Store(self.config.output), draft, outcome.parameters)
+
     @property
-    def state(self):
+    def state(self) -> dict[str, AnyArray]:
         """Parameters and buffers by name, as NumPy arrays."""
         found = self.run.best or self.run.network.state_dict()
         return {name: values.detach().numpy().copy() for name, values in found.items()}

@@ -44,7 +44,7 @@ class ServingEngine(Block):
     type: Engine = Field(
         Engine.AUTO,
         description="Library that computes. Auto: Torch with a GPU, and where model.trainingJobRef names a job of family "
-        "ConvolutionalNetwork; else NumPy. A bundle of this family that model.uri names needs Torch.",
+        "ConvolutionalNetwork or RecurrentNetwork; else NumPy. Bundles of these families that model.uri names need Torch.",
     )
 
 

@@ -113,8 +113,8 @@ class TrainingJobSpec(Block):
             "engine NumPy trains on one worker without GPU: drop workers.gpus and workers.max, or use Torch",
         ),
         Rule(
-            "self.training.engine != 'NumPy' || self.model.family != 'ConvolutionalNetwork'",
-            "only engine Torch has family ConvolutionalNetwork: use Torch or Auto",
+            "self.training.engine != 'NumPy' || !(self.model.family in ['ConvolutionalNetwork', 'RecurrentNetwork'])",
+            "only engine Torch has families ConvolutionalNetwork and RecurrentNetwork: use Torch or Auto",
         ),
         Rule(
             "self.data.format != 'ImageFolder' || self.model.family == 'ConvolutionalNetwork'",
@@ -124,6 +124,10 @@ class TrainingJobSpec(Block):
             "self.model.family != 'ConvolutionalNetwork' || "
             "(!has(self.data.sample) && !has(self.data.columns) && self.data.format in ['Auto', 'NPZ', 'ImageFolder'])",
             "family ConvolutionalNetwork learns from images: use format NPZ or ImageFolder, without columns or sample",
+        ),
+        Rule(
+            "has(self.data.sequence) == (self.model.family == 'RecurrentNetwork')",
+            "data.sequence and family RecurrentNetwork go together",
         ),
         Rule(
             "self.model.family != 'ConvolutionalNetwork' || (self.data.preparation.missingNumeric == 'Mean' && "

@@ -16,6 +16,17 @@ def _input(column: AnyColumn) -> str:
             return f"input column `{column.name}` (categorical)"
 
 
+def _window(manifest: Manifest) -> list[str]:
+    sequence = manifest.sequence
+    if sequence is None:
+        return []
+    series = f" of one {sequence.group_column}" if sequence.group_column else ""
+    return [
+        f"- {sequence.window_steps} rows{series} at a time, in the order of {sequence.time_column}; what is predicted is "
+        f"{manifest.target} {sequence.horizon_steps} rows after the last of them"
+    ]
+
+
 def model_card(manifest: Manifest, plot: str) -> str:
     """Markdown; every figure in it is also in the manifest or the job's status."""
     lineage, data = manifest.lineage, manifest.data
@@ -28,6 +39,7 @@ def model_card(manifest: Manifest, plot: str) -> str:
         "## What it takes and gives",
         "",
         *(f"- {_input(column)}" for column in manifest.preparation.columns),
+        *_window(manifest),
         *(f"- output `{tensor.name}` {tensor.datatype} {tensor.shape}" for tensor in manifest.signature.outputs),
         *([f"- classes: {', '.join(manifest.classes)}"] if manifest.classes else []),
         "",

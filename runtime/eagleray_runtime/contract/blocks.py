@@ -270,7 +270,7 @@ class Preparation(Block):
 
 
 class SplitMethod(StrEnum):
-    """How rows are dealt to the parts; Auto is Stratified for classification, else Random."""
+    """How rows are dealt to the parts; Auto is Chronological for a sequence, Stratified for classification, else Random."""
 
     AUTO = "Auto"
     RANDOM = "Random"
@@ -326,8 +326,8 @@ class Split(Block):
         SplitMethod.AUTO,
         description="How rows are dealt to the parts: Random, Stratified (each class in the same proportion), Chronological (as "
         "they are stored, the first to train, the next to validate, the last to test: order them by time, in several files by "
-        "their names), Group (all rows of a group to the same part, whose share is then met about). Auto: Stratified for "
-        "classification, else Random.",
+        "their names; a sequence is in the order of its timeColumn), Group (all rows of a group to the same part, whose share is "
+        "then met about). Auto: Chronological for data.sequence, Stratified for classification, else Random.",
     )
     group_column: Name | None = Field(
         None,
@@ -335,6 +335,26 @@ class Split(Block):
         "names it.",
     )
     seed: Seed = Field(0, description="Seed of the random numbers that deal the rows; Chronological uses none. Default 0.")
+
+
+class Sequence(Block):
+    """Rows in the order of time, of which windows are learned from."""
+
+    time_column: Name = Field(
+        description="Column that says when a row was: numbers, dates or times (as text: 2026-01-31T12:00). It is learned from "
+        "only if data.features names it."
+    )
+    group_column: Name | None = Field(
+        None,
+        description="Column that says which series a row belongs to. Unset means that all are of one. It is learned from only if "
+        "data.features names it.",
+    )
+    window_steps: int = Field(
+        24, ge=1, le=65536, description="Rows that the model sees at a time, one after the other in time. Default 24."
+    )
+    horizon_steps: int = Field(
+        1, ge=1, le=65536, description="How many rows after the last one of a window the target is predicted. Default 1."
+    )
 
 
 class Data(Block):
@@ -354,6 +374,19 @@ class Data(Block):
             "pictures in folders have neither order nor groups: use split.method Stratified, Random or Auto",
         ),
         *only_with("format", ("ImageFolder",), "image"),
+        not_both("sequence", "sample"),
+        Rule(
+            "!has(self.sequence) || self.split.method in ['Auto', 'Chronological', 'Group']",
+            "windows of a sequence need rows that follow each other: use split.method Chronological, Group or Auto",
+        ),
+        Rule(
+            "!has(self.sequence) || (self.preparation.duplicates != 'Drop' && self.preparation.missingNumeric != 'DropRow' && "
+            "self.preparation.missingCategorical != 'DropRow' && self.preparation.outlierAction != 'DropRow' && "
+            "(!has(self.preparation.overrides) || self.preparation.overrides.all(o, "
+            "(!has(o.missingNumeric) || o.missingNumeric != 'DropRow') && "
+            "(!has(o.missingCategorical) || o.missingCategorical != 'DropRow'))))",
+            "no row of a sequence can be dropped: its windows would have gaps",
+        ),
         Rule("!has(self.secretRef) || has(self.uri)", "secretRef goes with uri"),
         Rule(
             "has(self.uri) || !(has(self.split.validationUri) || has(self.split.testUri))",
@@ -391,7 +424,14 @@ class Data(Block):
     )
     target: str | None = Field(None, min_length=1, max_length=253, description="Column to predict.")
     features: list[Annotated[str, Field(min_length=1, max_length=253)]] | None = Field(
-        None, min_length=1, max_length=1024, description="Columns to learn from. Unset means all others."
+        None,
+        min_length=1,
+        max_length=1024,
+        description="Columns to learn from. Unset means all others; of a sequence the target too, whose past is known; of images "
+        "in NPZ files the only array of them.",
+    )
+    sequence: Sequence | None = Field(
+        None, description="What windows of rows are learned from: goes with family RecurrentNetwork."
     )
     columns: list[DataColumn] | None = Field(
         None,
@@ -413,9 +453,10 @@ class Family(StrEnum):
     PERCEPTRON = "Perceptron"
     MULTILAYER_PERCEPTRON = "MultilayerPerceptron"
     CONVOLUTIONAL_NETWORK = "ConvolutionalNetwork"
+    RECURRENT_NETWORK = "RecurrentNetwork"
 
 
-TORCH_FAMILIES = frozenset({Family.CONVOLUTIONAL_NETWORK})
+TORCH_FAMILIES = frozenset({Family.CONVOLUTIONAL_NETWORK, Family.RECURRENT_NETWORK})
 """Families that only the torch engine has."""
 
 
@@ -509,6 +550,46 @@ class ConvolutionalNetwork(Block):
     )
 
 
+class Cell(StrEnum):
+    """What remembers from one step to the next."""
+
+    LSTM = "LSTM"
+    GRU = "GRU"
+    PLAIN = "Plain"
+
+
+class Direction(StrEnum):
+    """Which way a window is read."""
+
+    FORWARD = "Forward"
+    BIDIRECTIONAL = "Bidirectional"
+
+
+class RecurrentNetwork(Block):
+    """Shape of a recurrent network: its state after a window, then one dense layer."""
+
+    cell: Cell = Field(
+        Cell.LSTM,
+        description="What remembers from one step to the next: LSTM, GRU or Plain (tanh of the input and the state before). "
+        "Default LSTM.",
+    )
+    hidden_size: int = Field(64, ge=1, le=65536, description="Number of units of each layer and direction. Default 64.")
+    layers: int = Field(
+        1, ge=1, le=64, description="Number of layers, each of which reads what the one before it says. Default 1."
+    )
+    direction: Direction = Field(
+        Direction.FORWARD,
+        description="Forward reads a window from its first row to its last, Bidirectional by as many units more the other way "
+        "round too. Default Forward.",
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        le=0.95,
+        description="Share of a layer's outputs that a training step leaves out, drawn anew each step. Default 0.",
+    )
+
+
 class InitializationMethod(StrEnum):
     """How weights are drawn; Auto decides by the activation."""
 
@@ -552,11 +633,12 @@ class Model(Block):
             "multilayerPerceptron goes with family MultilayerPerceptron",
         ),
         *only_with("family", ("ConvolutionalNetwork",), "convolutionalNetwork"),
+        *only_with("family", ("RecurrentNetwork",), "recurrentNetwork"),
     )
 
     family: Family = Field(
         description="Model family. Perceptron is the classic learning rule: labels without probabilities. ConvolutionalNetwork "
-        "learns from images, with engine Torch."
+        "learns from images, RecurrentNetwork from windows of rows (data.sequence), both with engine Torch."
     )
     initialization: Initialization = Field(
         default_factory=Initialization, description="First values of the weights; biases start at zero."
@@ -567,6 +649,9 @@ class Model(Block):
     )
     convolutional_network: ConvolutionalNetwork | None = Field(
         None, description="Shape of the model of family ConvolutionalNetwork. Unset means its defaults."
+    )
+    recurrent_network: RecurrentNetwork | None = Field(
+        None, description="Shape of the model of family RecurrentNetwork. Unset means its defaults."
     )
 
 
@@ -767,8 +852,8 @@ class Training(Block):
 
     engine: Engine = Field(
         Engine.AUTO,
-        description="Library that computes. Auto: Torch for family ConvolutionalNetwork, with more than one worker or with a "
-        "GPU, else NumPy.",
+        description="Library that computes. Auto: Torch for families ConvolutionalNetwork and RecurrentNetwork, with more than "
+        "one worker or with a GPU, else NumPy.",
     )
     epochs: int = Field(20, ge=1, le=INT32_MAX, description="Passes over the training part. Default 20.")
     batch_size: int | None = Field(

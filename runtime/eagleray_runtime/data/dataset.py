@@ -17,6 +17,7 @@ from eagleray_runtime.data.scaling import Affine, fitted
 from eagleray_runtime.data.splitting import Parts, split_rows
 from eagleray_runtime.data.table import IMAGES, Column, Kind, Table
 from eagleray_runtime.data.task import Task
+from eagleray_runtime.data.windows import cut
 from eagleray_runtime.errors import DataInvalid
 
 
@@ -24,8 +25,8 @@ from eagleray_runtime.errors import DataInvalid
 class Part:
     """Prepared rows.
 
-    `x` is float64 [rows, features], or of images float32 [rows, height, width, channels]; `y` float64 [rows] (scaled target) or
-    int64 [rows] (class numbers).
+    `x` is float64 [rows, features], of images float32 [rows, height, width, channels], of windows float32 [windows, steps,
+    features]; `y` is float64 [rows] (scaled target) or int64 [rows] (class numbers).
     """
 
     x: AnyArray
@@ -79,6 +80,11 @@ def load(config: TrainingConfig) -> Dataset:
         raise DataInvalid(
             "every row has a missing value and data.preparation says DropRow: choose what replaces a missing value instead"
         )
+    series = rows.series
+    if series is not None:
+        # No row of a sequence is dropped; they are split in the order of time, whatever the order that they are stored in.
+        kept = series.by_time()
+        series = series.take(kept)
     features, target, target_name = rows.features.take(kept), rows.target.take(kept), rows.target_name
 
     decided = task.decide(config, target_name, target)
@@ -97,23 +103,28 @@ def load(config: TrainingConfig) -> Dataset:
         preparation = preparation.model_copy(update={"target": affine})
     else:
         _require_no_target_scaling(config)
-        classes, y = _class_numbers(target_name, target, labels, parts)
+        classes, y = _class_numbers(target_name, target, labels, parts, is_sequence=series is not None)
 
     transform = Transform(preparation)
 
-    def part(numbers: AnyArray) -> Part:
-        return Part(transform.table(features.take(numbers)), y[numbers])
-
+    windows = cut(series, parts, config.data.sequence) if series is not None and config.data.sequence is not None else None
+    if windows is None:
+        training_part, validation_part, test_part = (
+            Part(transform.table(features.take(numbers)), y[numbers]) for numbers in parts
+        )
+    else:
+        prepared = transform.table(features).astype(np.float32)
+        training_part, validation_part, test_part = (Part(each.of(prepared), y[each.targets]) for each in windows)
     return Dataset(
         task=decided.task,
         loss=decided.loss,
-        training=part(parts.training),
-        validation=part(parts.validation),
-        test=part(parts.test),
+        training=training_part,
+        validation=validation_part,
+        test=test_part,
         preparation=preparation,
         classes=classes,
         target=target_name,
-        example=_example(training),
+        example=_example(training) if windows is None else _example_window(features.take(windows[0].rows[0])),
         report=DataReport(
             rows=rows.features.rows,
             training=len(parts.training),
@@ -125,6 +136,7 @@ def load(config: TrainingConfig) -> Dataset:
             notes=notes.bounded(
                 [
                     *rows.notes,
+                    *(notes.windows([len(each.targets) for each in windows]) if windows else []),
                     *notes.without_value(incomplete),
                     *notes.repeated(int(complete.sum()) - len(kept)),
                     *notes.outlying(outlying),
@@ -145,6 +157,9 @@ def _parts(config: TrainingConfig, rows: Rows, kept: Integers, labels: Texts | N
     if method is SplitMethod.AUTO:
         method = SplitMethod.RANDOM if labels is None else SplitMethod.STRATIFIED
         reason = f"the target is {'a number' if labels is None else 'a class'}"
+        if config.data.sequence is not None:
+            method, reason = SplitMethod.CHRONOLOGICAL, "what comes later must not be known: windows overlap"
+            split = split.model_copy(update={"method": method})
         chosen.append(Choice(field="data.split.method", value=method, reason=reason))
     dealt = int((kept < rows.dealt).sum())
     parts = split_rows(
@@ -213,7 +228,7 @@ def _labels(target: Column) -> Texts:
     return np.array([str(int(value)) for value in target.values], dtype=np.object_)
 
 
-def _class_numbers(name: str, target: Column, labels: Texts, parts: Parts) -> tuple[list[str], AnyArray]:
+def _class_numbers(name: str, target: Column, labels: Texts, parts: Parts, *, is_sequence: bool) -> tuple[list[str], AnyArray]:
     known = set(labels[parts.training])
     if len(known) < 2:
         raise DataInvalid(f"target column {name} holds one class only ({labels[0]}): there is nothing to tell apart")
@@ -221,7 +236,11 @@ def _class_numbers(name: str, target: Column, labels: Texts, parts: Parts) -> tu
         if label not in known:
             raise DataInvalid(
                 f"class {label} of target column {name} is not in the training part: "
-                "set data.split.method to Stratified or give more rows of it"
+                + (
+                    "give rows of it that were earlier"
+                    if is_sequence
+                    else "set data.split.method to Stratified or give more rows of it"
+                )
             )
     classes = sorted(known) if target.kind in (Kind.TEXT, Kind.BOOLEAN) else sorted(known, key=int)
     number = {label: index for index, label in enumerate(classes)}
@@ -231,6 +250,15 @@ def _class_numbers(name: str, target: Column, labels: Texts, parts: Parts) -> tu
 def _example(training: Table) -> dict[str, Any]:
     """The first training row as JSON values, for the bundle's example request."""
     return {name: _first_value(training[name]) for name in training}
+
+
+def _example_window(window: Table) -> dict[str, Any]:
+    """A window of rows as JSON values, a list a column."""
+    found = {}
+    for name in window:
+        column = window[name]
+        found[name] = [None if missing else value for missing, value in zip(column.missing, column.values.tolist(), strict=True)]
+    return found
 
 
 def _first_value(column: Column) -> Any:

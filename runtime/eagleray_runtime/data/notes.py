@@ -1,6 +1,6 @@
 """What became of the rows, in a few short notes: they stand in the resource's status and in the model card."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -26,6 +26,12 @@ FILLS = {
 def without_value(masks: Mapping[str, Bools]) -> list[str]:
     """Note on the rows that were dropped for want of a value, by the columns that lack it."""
     return [f"{_rows(masks.values())} without {_named(masks)} dropped"] if masks else []
+
+
+def windows(numbers: Sequence[int]) -> list[str]:
+    """Note on the windows of the training, validation and test part."""
+    training, validation, test = numbers
+    return [f"windows: {training} to train, {validation} to validate, {test} to test"]
 
 
 def repeated(rows: int) -> list[str]:

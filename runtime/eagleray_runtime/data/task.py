@@ -74,7 +74,7 @@ def _task(family: Family, loss: LossType, looks: Task, holds: str) -> tuple[Task
             return "Regression", "the family is LinearRegression"
         case Family.LOGISTIC_REGRESSION | Family.PERCEPTRON:
             return "Classification", f"the family is {family}"
-        case Family.MULTILAYER_PERCEPTRON | Family.CONVOLUTIONAL_NETWORK:
+        case Family.MULTILAYER_PERCEPTRON | Family.CONVOLUTIONAL_NETWORK | Family.RECURRENT_NETWORK:
             for task, losses in LOSSES.items():
                 if loss in losses:
                     return task, f"the loss is {loss}"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Discriminator, Field, Tag
 
 from eagleray_runtime.contract import blocks
-from eagleray_runtime.contract.blocks import Activation, Block, Family, ImageNormalization, LossType, Pooling
+from eagleray_runtime.contract.blocks import Activation, Block, Cell, Direction, Family, ImageNormalization, LossType, Pooling
 from eagleray_runtime.errors import ModelInvalid
 from eagleray_runtime.models.heads import Head
 
@@ -15,8 +15,16 @@ Shapes: TypeAlias = dict[str, tuple[int, ...]]
 """Shapes by the names that torch gives."""
 
 
+GATES = {Cell.LSTM: 4, Cell.GRU: 3, Cell.PLAIN: 1}
+"""Matrices that torch keeps in one weight of a cell."""
+
+
 class Layers(Block):
     """What the layers of all families have."""
+
+    def gates(self, name: str) -> int:
+        """How many matrices, each with units of its own, stand one below the other in a weight."""
+        return 1
 
     @property
     def shapes(self) -> Shapes:
@@ -176,6 +184,74 @@ class Convolutional(Layers):
         )
 
 
+class Recurrent(Layers):
+    """Recurrent layers over a window of rows, and a dense layer on the state that the last one has after the window.
+
+    It takes windows [rows, steps, inputs]. `dropout` is the share of each layer's outputs that a training step leaves out.
+    """
+
+    kind: Literal["Recurrent"] = "Recurrent"
+    steps: int = Field(ge=1)
+    inputs: int = Field(ge=1)
+    cell: Cell
+    size: int = Field(ge=1)
+    layers: int = Field(ge=1)
+    direction: Direction
+    outputs: int = Field(ge=1)
+    dropout: float = 0.0
+    head: Head
+
+    @property
+    def directions(self) -> int:
+        """Number of ways in which a window is read."""
+        return 2 if self.direction is Direction.BIDIRECTIONAL else 1
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shape of each parameter; a recurrent weight holds the gates' weights [size, inputs], one below the other."""
+        shapes: Shapes = {}
+        for layer in range(self.layers):
+            inputs = self.inputs if layer == 0 else self.size * self.directions
+            for reverse in ("", "_reverse")[: self.directions]:
+                stacked = GATES[self.cell] * self.size
+                shapes[f"recurrence.weight_ih_l{layer}{reverse}"] = (stacked, inputs)
+                shapes[f"recurrence.weight_hh_l{layer}{reverse}"] = (stacked, self.size)
+                shapes[f"recurrence.bias_ih_l{layer}{reverse}"] = (stacked,)
+                shapes[f"recurrence.bias_hh_l{layer}{reverse}"] = (stacked,)
+        return shapes | {"output.weight": (self.outputs, self.size * self.directions), "output.bias": (self.outputs,)}
+
+    def gates(self, name: str) -> int:
+        """How many gates' weights a weight holds."""
+        return GATES[self.cell] if name.startswith("recurrence.") else 1
+
+    @property
+    def last(self) -> str | None:
+        """Name of the weight that no activation follows."""
+        return "output.weight"
+
+    @property
+    def nonlinearity(self) -> Activation | None:
+        """What a state goes through."""
+        return Activation.TANH
+
+    @property
+    def work(self) -> int:
+        """About how many multiplications a window costs."""
+        return self.steps * self.parameters
+
+    @property
+    def widest(self) -> int:
+        """Numbers of the largest layer's outputs, for one window."""
+        return self.steps * max(self.inputs, GATES[self.cell] * self.size * self.directions)
+
+    @property
+    def words(self) -> str:
+        """Its layers for a person."""
+        way = "both ways" if self.directions == 2 else "forward"
+        layers = f"{self.layers} layer{'' if self.layers == 1 else 's'} of {self.size} {self.cell} units"
+        return f"windows of {self.steps} steps and {self.inputs} columns, read {way}; {layers}; outputs {self.outputs}"
+
+
 def _kind(value: Any) -> str:
     """The kind of an architecture; bundles of before there were several do not name it."""
     kind = value.get("kind", "Dense") if isinstance(value, dict) else getattr(value, "kind", "Dense")
@@ -183,7 +259,8 @@ def _kind(value: Any) -> str:
 
 
 Architecture: TypeAlias = Annotated[
-    Annotated[Dense, Tag("Dense")] | Annotated[Convolutional, Tag("Convolutional")], Discriminator(_kind)
+    Annotated[Dense, Tag("Dense")] | Annotated[Convolutional, Tag("Convolutional")] | Annotated[Recurrent, Tag("Recurrent")],
+    Discriminator(_kind),
 ]
 """What a model is, by `kind`. All have head, shapes, buffers, last, nonlinearity, dropout, parameters, work, widest and words."""
 
@@ -195,7 +272,7 @@ def dense(architecture: Architecture) -> Dense:
         ModelInvalid: it is not.
     """
     if not isinstance(architecture, Dense):
-        raise ModelInvalid(f"a model of kind {architecture.kind} is computed by torch alone: set the engine to Torch or Auto")
+        raise ModelInvalid(f"a model of kind {architecture.kind} is computed by torch alone: set the engine to Torch")
     return architecture
 
 
@@ -216,6 +293,19 @@ def build(model: blocks.Model, inputs: tuple[int, ...], classes: int, loss: Loss
     match model.family:
         case Family.CONVOLUTIONAL_NETWORK:
             return _convolutional(model.convolutional_network or blocks.ConvolutionalNetwork(), inputs, outputs, head)
+        case Family.RECURRENT_NETWORK:
+            recurrent = model.recurrent_network or blocks.RecurrentNetwork()
+            return Recurrent(
+                steps=inputs[0],
+                inputs=inputs[1],
+                cell=recurrent.cell,
+                size=recurrent.hidden_size,
+                layers=recurrent.layers,
+                direction=recurrent.direction,
+                outputs=outputs,
+                dropout=recurrent.dropout,
+                head=head,
+            )
         case Family.MULTILAYER_PERCEPTRON:
             shape = model.multilayer_perceptron or blocks.MultilayerPerceptron()
             return Dense(

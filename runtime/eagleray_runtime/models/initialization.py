@@ -42,7 +42,9 @@ def initial_parameters(architecture: Architecture, initialization: Initializatio
         if name == architecture.last:
             method = AFTER_NO_RELU.get(method, method)
         scale = UNSET_SCALE.get(method, 1.0) if initialization.scale is None else initialization.scale
-        parameters[name] = scale * _drawn(method, shape, random)
+        gates = architecture.gates(name)
+        matrix = (shape[0] // gates, *shape[1:])
+        parameters[name] = scale * np.concatenate([_drawn(method, matrix, random) for _ in range(gates)])
     return parameters
 
 

@@ -1,12 +1,13 @@
 """From a request's tensors to the prepared rows that a model computes with."""
 
-from collections.abc import Sequence
-from typing import Protocol
+import collections.abc
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from eagleray_runtime.arrays import AnyArray, Floats, Texts
 from eagleray_runtime.bundle.manifest import IMAGE
+from eagleray_runtime.contract.blocks import Sequence
 from eagleray_runtime.data.encoding import MissingValueError
 from eagleray_runtime.data.images import ImageColumn
 from eagleray_runtime.data.preparation import Preparation, Transform
@@ -14,6 +15,7 @@ from eagleray_runtime.errors import ModelInvalid
 from eagleray_runtime.serving.tensors import BadTensorError, Tensor
 
 FEATURES = "features"
+Tensors: TypeAlias = collections.abc.Sequence[Tensor]
 
 
 class Inputs(Protocol):
@@ -25,7 +27,7 @@ class Inputs(Protocol):
     files: frozenset[str]
     about: dict[str, str]
 
-    def prepared(self, inputs: Sequence[Tensor]) -> AnyArray:
+    def prepared(self, inputs: Tensors) -> AnyArray:
         """Prepared rows as the model's architecture takes them.
 
         Raises:
@@ -34,15 +36,15 @@ class Inputs(Protocol):
         ...
 
 
-def inputs_of(preparation: Preparation) -> Inputs:
-    """What a model with this preparation takes.
+def inputs_of(preparation: Preparation, sequence: Sequence | None) -> Inputs:
+    """What a model with this preparation takes, windows if there is a sequence.
 
     Raises:
         ModelInvalid: this installation cannot read it.
     """
     images = preparation.images
     if images is None:
-        return Columns(preparation)
+        return Columns(preparation) if sequence is None else Windows(preparation, sequence.window_steps)
     return Pictures(images) if images.form == "Files" else Images(images)
 
 
@@ -59,7 +61,7 @@ class Columns:
         self._categorical = frozenset(self._transform.categorical_names)
         self._width = len(self._columns)
 
-    def prepared(self, inputs: Sequence[Tensor]) -> Floats:
+    def prepared(self, inputs: Tensors) -> Floats:
         """Float64 [rows, prepared columns]."""
         numbers, texts = self._rows(inputs)
         if not np.isfinite(numbers).all() and np.isinf(numbers).any():
@@ -69,7 +71,7 @@ class Columns:
         except MissingValueError as error:
             raise BadTensorError(str(error)) from error
 
-    def _rows(self, inputs: Sequence[Tensor]) -> tuple[Floats, dict[str, Texts]]:
+    def _rows(self, inputs: Tensors) -> tuple[Floats, dict[str, Texts]]:
         """Numeric columns as one matrix, categorical ones by name."""
         if len(inputs) == 1 and inputs[0].name == FEATURES and not self._categorical and self._columns != [FEATURES]:
             values = inputs[0].values
@@ -83,7 +85,7 @@ class Columns:
             return values, {}
         return self._by_column(inputs)
 
-    def _by_column(self, inputs: Sequence[Tensor]) -> tuple[Floats, dict[str, Texts]]:
+    def _by_column(self, inputs: Tensors) -> tuple[Floats, dict[str, Texts]]:
         columns: dict[str, AnyArray] = {}
         rows: int | None = None
         for tensor in inputs:
@@ -114,6 +116,31 @@ class Columns:
         return by_column if self._categorical else f"{FEATURES} [-1, {self._width}] or a tensor for each of {by_column}"
 
 
+class Windows:
+    """Rows that follow each other in time, in one tensor or one for each column."""
+
+    files: frozenset[str] = frozenset()
+    about: dict[str, str] = {}  # noqa: RUF012
+
+    def __init__(self, preparation: Preparation, steps: int) -> None:
+        self._columns, self._steps, self._width = Columns(preparation), steps, len(preparation.columns)
+
+    def prepared(self, inputs: Tensors) -> AnyArray:
+        """Float32 [windows, steps, prepared columns]."""
+        rows = self._columns.prepared([self._row_by_row(tensor) for tensor in inputs])
+        return rows.reshape(-1, self._steps, rows.shape[1]).astype(np.float32)
+
+    def _row_by_row(self, tensor: Tensor) -> Tensor:
+        """The same with the rows of all windows one after the other."""
+        shape = tensor.values.shape
+        if len(shape) < 2 or shape[1] != self._steps or (len(shape) == 3 and shape[2] != self._width):
+            expected = f"[-1, {self._steps}{f', {self._width}' if tensor.name == FEATURES else ''}]"
+            raise BadTensorError(
+                f"input {tensor.name}: the shape is {list(shape)}, expected {expected}, windows of {self._steps} rows"
+            )
+        return Tensor(tensor.name, tensor.values.reshape(-1, *shape[2:]))
+
+
 class Images:
     """Images as numbers."""
 
@@ -123,7 +150,7 @@ class Images:
     def __init__(self, images: ImageColumn) -> None:
         self._images = images
 
-    def prepared(self, inputs: Sequence[Tensor]) -> AnyArray:
+    def prepared(self, inputs: Tensors) -> AnyArray:
         """Float32 [rows, height, width, channels]; that of a single channel may be left out."""
         shape = self._images.shape
         values = _only(inputs, f"[-1, {', '.join(map(str, shape))}]").values
@@ -154,7 +181,7 @@ class Pictures:
             ) from error
         self._images, self._pictures = images, pictures
 
-    def prepared(self, inputs: Sequence[Tensor]) -> AnyArray:
+    def prepared(self, inputs: Tensors) -> AnyArray:
         """Float32 [rows, height, width, channels] of pictures of any size."""
         values = _only(inputs, "BYTES [-1]").values
         if values.dtype != np.object_ or values.ndim not in (1, 2) or values.shape[1:] not in ((), (1,)):
@@ -172,7 +199,7 @@ class Pictures:
         return self._images.prepared(pixels)
 
 
-def _only(inputs: Sequence[Tensor], expected: str) -> Tensor:
+def _only(inputs: Tensors, expected: str) -> Tensor:
     """The one input of a model that takes images."""
     for tensor in inputs:
         if tensor.name != IMAGE:

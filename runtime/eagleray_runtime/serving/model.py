@@ -25,7 +25,7 @@ class ServedModel:
         self.example = manifest.example
         self.work = manifest.architecture.work
         self._predict = predictor
-        self._inputs = inputs_of(manifest.preparation)
+        self._inputs = inputs_of(manifest.preparation, manifest.sequence)
         self.files = self._inputs.files
         self._head = manifest.architecture.head
         self._target = manifest.preparation.target

@@ -149,7 +149,7 @@ def test_an_image_that_would_be_halved_to_nothing_is_told_with_what_to_change():
 
 def test_the_numpy_engine_says_that_it_has_no_convolutions(images):
     config = images(x=pixels(), y=LABELS).model_copy(update={"engine": blocks.Engine.NUMPY})
-    with pytest.raises(ModelInvalid, match="kind Convolutional is computed by torch alone: set the engine to Torch or Auto"):
+    with pytest.raises(ModelInvalid, match="kind Convolutional is computed by torch alone: set the engine to Torch"):
         driver.run(config, Progress(config, Reporter(None)))
 
 
