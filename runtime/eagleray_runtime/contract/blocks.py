@@ -93,14 +93,27 @@ class DataFormat(StrEnum):
     IMAGE_FOLDER = "ImageFolder"
 
 
+class Augmentation(StrEnum):
+    """How pictures are changed each time that they are learned from."""
+
+    NONE = "None"
+    LIGHT = "Light"
+
+
 class Image(Block):
-    """How pictures become images of one size."""
+    """How pictures become images of one size, and what is learned from them."""
 
     size_pixels: int = Field(
         224,
         ge=1,
         le=8192,
         description="Width and height that every picture is resized to, whatever its proportions, in pixels. Default 224.",
+    )
+    augmentation: Augmentation = Field(
+        Augmentation.NONE,
+        description="Light: each epoch learns from other versions of the training part's pictures, half of them mirrored left to "
+        "right (not for letters or digits), all of them moved by up to a tenth of their size in each direction. Validation and "
+        "test part stay as they are. Default None.",
     )
 
 
@@ -420,7 +433,9 @@ class Data(Block):
         "[rows, height, width, channels].",
     )
     image: Image | None = Field(
-        None, description="How pictures become images of one size (format ImageFolder). Unset means 224 by 224 pixels."
+        None,
+        description="How pictures become images of one size (format ImageFolder). Unset means 224 by 224 pixels, "
+        "each learned from as it is.",
     )
     target: str | None = Field(None, min_length=1, max_length=253, description="Column to predict.")
     features: list[Annotated[str, Field(min_length=1, max_length=253)]] | None = Field(

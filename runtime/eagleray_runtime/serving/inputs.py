@@ -15,17 +15,22 @@ from eagleray_runtime.errors import ModelInvalid
 from eagleray_runtime.serving.tensors import BadTensorError, Tensor
 
 FEATURES = "features"
+PICTURE_WORK = 50_000_000
+"""Decoding a picture of a camera takes about as long as so many multiplications."""
+
 Tensors: TypeAlias = collections.abc.Sequence[Tensor]
 
 
 class Inputs(Protocol):
     """What a model takes.
 
-    `files` are the inputs whose elements are files; `about` is what its metadata say beside the signature.
+    `files` are the inputs whose elements are files; `about` is what its metadata say beside the signature; `work` is what
+    preparing a row takes, in multiplications, where that is as much as to compute it.
     """
 
     files: frozenset[str]
     about: dict[str, str]
+    work: int
 
     def prepared(self, inputs: Tensors) -> AnyArray:
         """Prepared rows as the model's architecture takes them.
@@ -53,6 +58,7 @@ class Columns:
 
     files: frozenset[str] = frozenset()
     about: dict[str, str] = {}  # noqa: RUF012
+    work = 0
 
     def __init__(self, preparation: Preparation) -> None:
         self._transform = Transform(preparation)
@@ -121,6 +127,7 @@ class Windows:
 
     files: frozenset[str] = frozenset()
     about: dict[str, str] = {}  # noqa: RUF012
+    work = 0
 
     def __init__(self, preparation: Preparation, steps: int) -> None:
         self._columns, self._steps, self._width = Columns(preparation), steps, len(preparation.columns)
@@ -146,6 +153,7 @@ class Images:
 
     files: frozenset[str] = frozenset()
     about: dict[str, str] = {}  # noqa: RUF012
+    work = 0
 
     def __init__(self, images: ImageColumn) -> None:
         self._images = images
@@ -169,6 +177,7 @@ class Pictures:
 
     files = frozenset({IMAGE})
     about = {IMAGE: "PNG or JPEG files: as they are in binary tensors, in base64 in JSON"}  # noqa: RUF012
+    work = PICTURE_WORK
 
     def __init__(self, images: ImageColumn) -> None:
         try:

@@ -16,17 +16,20 @@ from eagleray_runtime.storage import Store
 
 
 class ServedModel:
-    """A verified bundle with the engine that computes it; `files` are the inputs that hold files instead of text."""
+    """A verified bundle with the engine that computes it; `files` are the inputs that hold files instead of text.
+
+    `work` is about how many multiplications a row takes.
+    """
 
     def __init__(self, config: ServingConfig, bundle: Bundle, predictor: Predictor) -> None:
         manifest = bundle.manifest
         self.name = config.name
         self.version = config.revision
         self.example = manifest.example
-        self.work = manifest.architecture.work
         self._predict = predictor
         self._inputs = inputs_of(manifest.preparation, manifest.sequence)
         self.files = self._inputs.files
+        self.work = manifest.architecture.work + self._inputs.work
         self._head = manifest.architecture.head
         self._target = manifest.preparation.target
         self._classes = np.array(manifest.classes, dtype=np.object_)

@@ -25,7 +25,7 @@ from ray.train.v2.api.exceptions import ControllerError, PreemptionError, Traini
 from safetensors.torch import load_file, save_file
 from torch.nn.parallel import DistributedDataParallel
 
-from eagleray_runtime.contract.blocks import OptimizerType
+from eagleray_runtime.contract.blocks import Augmentation, OptimizerType
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, HistoryPoint
 from eagleray_runtime.data.dataset import Dataset, Part
@@ -37,6 +37,7 @@ from eagleray_runtime.models.torch_losses import total_loss
 from eagleray_runtime.models.torch_network import torch_network
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import metrics
+from eagleray_runtime.training.augmentation import Light
 from eagleray_runtime.training.course import Course
 from eagleray_runtime.training.optimizers import RMS_DECAY, Rule
 from eagleray_runtime.training.order import dropout_stream, row_order
@@ -322,6 +323,9 @@ def _epoch(run: Run, model: torch.nn.Module, part: tuple[torch.Tensor, torch.Ten
     plan, course = run.plan, run.course
     if plan.architecture.dropout:
         torch.manual_seed(int(dropout_stream(plan.seed, course.epoch + 1, run.rank).integers(2**31)))
+    augment = None
+    if plan.augmentation is Augmentation.LIGHT:
+        augment = Light(plan.seed, course.epoch + 1, *x.shape[:3])
     total = torch.zeros((), device=x.device)
     for share, rows in _batches(run, len(y), x.device):
         run.optimizer.zero_grad()
@@ -331,7 +335,8 @@ def _epoch(run: Run, model: torch.nn.Module, part: tuple[torch.Tensor, torch.Ten
             # Gradients travel between workers once a step, with its last piece.
             alone = piece is not pieces[-1] and isinstance(model, DistributedDataParallel)
             with model.no_sync() if alone else nullcontext():
-                loss = total_loss(plan.loss, model(x[piece]), y[piece])
+                batch = x[piece] if augment is None else augment(x, piece)
+                loss = total_loss(plan.loss, model(batch), y[piece])
                 # The workers' gradients are averaged, so a sum over all rows needs their number as a factor.
                 (loss * (run.world / rows)).backward()
                 total += loss.detach()
