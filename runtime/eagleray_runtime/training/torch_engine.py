@@ -5,6 +5,7 @@ workers changes how long training takes and not (but for rounding) what comes ou
 """
 
 import json
+import math
 import sys
 import tempfile
 import time
@@ -329,8 +330,8 @@ def _epoch(run: Run, model: torch.nn.Module, part: tuple[torch.Tensor, torch.Ten
     total = torch.zeros((), device=x.device)
     for share, rows in _batches(run, len(y), x.device):
         run.optimizer.zero_grad()
-        # As many pieces on every worker, of no rows if need be: normalisation over the workers waits for each of them.
-        pieces = share.tensor_split(plan.gradients.accumulation_steps)
+        # As many pieces on every worker, for normalisation over the workers waits for each of them; none without any row.
+        pieces = share.tensor_split(min(plan.gradients.accumulation_steps, math.ceil(rows / run.world)))
         for piece in pieces:
             # Gradients travel between workers once a step, with its last piece.
             alone = piece is not pieces[-1] and isinstance(model, DistributedDataParallel)

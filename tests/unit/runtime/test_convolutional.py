@@ -175,3 +175,22 @@ def test_batches_are_normalised_over_the_rows_of_all_workers(tmp_path: Path):
     for name in alone.files:
         assert one[name] == pytest.approx(alone[name], rel=1e-9, abs=1e-12), name
         assert two[name] == pytest.approx(alone[name], rel=1e-9, abs=1e-12), name
+
+
+def test_a_step_of_fewer_rows_than_parts_spoils_no_statistics(digits):
+    # 161 rows are trained on: the last step has a single one, for four parts.
+    training = {"epochs": 2, "batchSize": 16, "gradients": {"accumulationSteps": 4}}
+    run = HereRun(digits(rows=201, training=training, **SHAPE))
+    assert run.dataset.training.rows % 16 == 1
+    state = run.to_the_end().state
+    # Ten whole steps of four parts, and one part of a row: what has no rows has no statistics.
+    assert state["normalizations.0.num_batches_tracked"] == 2 * (10 * 4 + 1)
+
+
+def test_parts_of_a_step_come_to_the_step_of_the_whole(digits):
+    shape = SHAPE | {"normalization": "None"}
+    training = {"epochs": 2, "batchSize": 16, "optimizer": {"type": "SGD"}}
+    whole = HereRun(digits(rows=100, training=training, **shape)).to_the_end().state
+    parts = HereRun(digits(rows=100, training=training | {"gradients": {"accumulationSteps": 5}}, **shape)).to_the_end().state
+    for name, values in whole.items():
+        assert parts[name] == pytest.approx(values, abs=1e-5), name
