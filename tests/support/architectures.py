@@ -6,7 +6,7 @@ import numpy as np
 
 from eagleray_runtime.arrays import AnyArray, Floats
 from eagleray_runtime.contract.blocks import Activation, LossType
-from eagleray_runtime.models.architecture import Architecture
+from eagleray_runtime.models.architecture import Dense
 from eagleray_runtime.models.losses import Loss
 from eagleray_runtime.models.network import Network
 
@@ -46,7 +46,7 @@ class Case:
 def case(loss: str, hidden: tuple[int, ...] = (), activation: Activation = Activation.TANH, seed: int = 2) -> Case:
     """A model with random parameters, and nine rows."""
     head, told = LOSSES[loss]
-    architecture = Architecture.model_validate(
+    architecture = Dense.model_validate(
         {"inputs": INPUTS, "hidden": list(hidden), "outputs": HEADS[head], "activation": activation, "head": head}
     )
     random = np.random.default_rng(seed)

@@ -41,7 +41,11 @@ class ModelSource(Block):
 class ServingEngine(Block):
     """What computes the answers."""
 
-    type: Engine = Field(Engine.AUTO, description="Library that computes. Auto: Torch with a GPU, else NumPy.")
+    type: Engine = Field(
+        Engine.AUTO,
+        description="Library that computes. Auto: Torch with a GPU, and where model.trainingJobRef names a job of family "
+        "ConvolutionalNetwork or RecurrentNetwork; else NumPy. Bundles of these families that model.uri names need Torch.",
+    )
 
 
 class Resources(Block):

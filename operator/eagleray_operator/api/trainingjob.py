@@ -114,6 +114,30 @@ class TrainingJobSpec(Block):
             "engine NumPy trains on one worker without GPU: drop workers.gpus and workers.max, or use Torch",
         ),
         Rule(
+            "self.training.engine != 'NumPy' || !(self.model.family in ['ConvolutionalNetwork', 'RecurrentNetwork'])",
+            "only engine Torch has families ConvolutionalNetwork and RecurrentNetwork: use Torch or Auto",
+        ),
+        Rule(
+            "self.data.format != 'ImageFolder' || self.model.family == 'ConvolutionalNetwork'",
+            "only family ConvolutionalNetwork learns from format ImageFolder",
+        ),
+        Rule(
+            "self.model.family != 'ConvolutionalNetwork' || "
+            "(!has(self.data.sample) && !has(self.data.columns) && self.data.format in ['Auto', 'NPZ', 'ImageFolder'])",
+            "family ConvolutionalNetwork learns from images: use format NPZ or ImageFolder, without columns or sample",
+        ),
+        Rule(
+            "has(self.data.sequence) == (self.model.family == 'RecurrentNetwork')",
+            "data.sequence and family RecurrentNetwork go together",
+        ),
+        Rule(
+            "self.model.family != 'ConvolutionalNetwork' || (self.data.preparation.missingNumeric == 'Mean' && "
+            "self.data.preparation.missingCategorical == 'MostFrequent' && self.data.preparation.encoding == 'OneHot' && "
+            "self.data.preparation.maxCategories == 100 && self.data.preparation.outliers == 'None' && "
+            "!has(self.data.preparation.overrides))",
+            "of preparation images take duplicates, scaling and targetScaling alone: drop the rest",
+        ),
+        Rule(
             "!has(self.data.sample) || !(self.model.family in ['LogisticRegression', 'Perceptron'])",
             "sample LinearRegression has no classes: use LinearRegression or MultilayerPerceptron",
         ),

@@ -4,7 +4,7 @@ import asyncio
 import importlib.util
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.logging import RichHandler
@@ -19,7 +19,7 @@ from eagleray_operator.local.manifests import Document, ManifestError, admit, re
 from eagleray_operator.local.private_ray import LocalRayError
 from eagleray_operator.local.session import LocalRun, failed
 from eagleray_operator.reconcilers import engines
-from eagleray_runtime.contract.blocks import Engine
+from eagleray_runtime.contract.blocks import Engine, Family
 
 INTERRUPTED = 130
 
@@ -28,20 +28,29 @@ def load(paths: Sequence[str], namespace: str = "default") -> list[Manifest]:
     """The objects of the files with their defaults; raises ManifestError with all that is wrong with them."""
     documents = read(paths, namespace)
     manifests = admit(documents, judges())
+    families = {
+        (manifest["metadata"]["namespace"], manifest["metadata"]["name"]): Family(manifest["spec"]["model"]["family"])
+        for manifest in manifests
+        if manifest["kind"] == names.TRAINING_JOB
+    }
     problems = [
-        problem for document, manifest in zip(documents, manifests, strict=True) for problem in _lacking(document, manifest)
+        problem
+        for document, manifest in zip(documents, manifests, strict=True)
+        for problem in _lacking(document, manifest, families)
     ]
     if problems:
         raise ManifestError(problems)
     return manifests
 
 
-def _lacking(document: Document, manifest: Manifest) -> list[str]:
-    """What this machine lacks for an object."""
+def _lacking(document: Document, manifest: Manifest, families: Mapping[tuple[str, str], Family]) -> list[str]:
+    """What this machine lacks for an object; `families` are those of the jobs, by namespace and name."""
     if manifest["kind"] == names.TRAINING_JOB:
         engine, _ = engines.for_training(TrainingJobSpec.model_validate(manifest["spec"]))
     elif manifest["kind"] == names.MODEL_DEPLOYMENT:
-        engine, _ = engines.for_serving(ModelDeploymentSpec.model_validate(manifest["spec"]))
+        spec = ModelDeploymentSpec.model_validate(manifest["spec"])
+        job = spec.model.training_job_ref
+        engine, _ = engines.for_serving(spec, families.get((manifest["metadata"]["namespace"], job.name)) if job else None)
     else:
         return []
     if engine is Engine.TORCH and importlib.util.find_spec("torch") is None:

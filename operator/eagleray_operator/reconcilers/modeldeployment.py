@@ -23,6 +23,7 @@ from eagleray_operator.reconcilers.plan import Deletion, Observed, Plan
 from eagleray_operator.reconcilers.prerequisites import unmet
 from eagleray_operator.reconcilers.summary import Conditions, transition
 from eagleray_operator.settings import Settings
+from eagleray_runtime.contract.blocks import Family
 
 PROBE_AGAIN_SECONDS = 1.0
 """How soon a revision that should answer and does not yet is asked again."""
@@ -32,12 +33,13 @@ Told = tuple[ConditionStatus, Reason, str]
 
 @dataclass(frozen=True)
 class Source:
-    """The model that is to be served; `secret` is the one that its store needs."""
+    """The model that is to be served; `secret` is the one that its store needs, `family` what its job says of it."""
 
     uri: str
     digest: str | None
     secret: str | None
     training_job: str | None
+    family: Family | None
 
 
 def references(deployment: ModelDeployment) -> set[Ref]:
@@ -80,7 +82,7 @@ def _source(deployment: ModelDeployment, observed: Observed, settings: Settings)
     """The model's place, or the job that has none yet; None where the job is gone but once had one."""
     model = deployment.spec.model
     if model.uri:
-        return Source(model.uri, None, model.secret_ref.name if model.secret_ref else None, None)
+        return Source(model.uri, None, model.secret_ref.name if model.secret_ref else None, None, None)
     reference = next(iter(references(deployment)))
     manifest = observed.references.get(reference)
     if manifest is None:
@@ -90,7 +92,7 @@ def _source(deployment: ModelDeployment, observed: Observed, settings: Settings)
     if job.status.model is None or succeeded is None or succeeded.status != "True" or _failed_gate(job) is not None:
         return job
     store = placement.output_of(job, settings)
-    return Source(job.status.model.uri, job.status.model.digest, store.secret, job.metadata.name)
+    return Source(job.status.model.uri, job.status.model.digest, store.secret, job.metadata.name, job.spec.model.family)
 
 
 def _failed_gate(job: TrainingJob) -> Condition | None:
@@ -102,7 +104,7 @@ def _serve(
     deployment: ModelDeployment, source: Source, observed: Observed, settings: Settings, now: datetime, key: bytes
 ) -> Plan:
     status = deployment.status
-    engine, choice = engines.for_serving(deployment.spec)
+    engine, choice = engines.for_serving(deployment.spec, source.family)
     values = revisions.content(deployment.spec, source.uri, source.digest, str(engine))
     target = revisions.name_of(deployment.metadata.name, values)
     live = revisions.live_names(observed.of_kind("RayService"))

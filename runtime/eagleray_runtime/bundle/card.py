@@ -1,15 +1,36 @@
 """The model card: what a person should know before using the model."""
 
-from eagleray_runtime.bundle.manifest import Manifest
+from eagleray_runtime.bundle.manifest import IMAGE, Manifest
+from eagleray_runtime.data.preparation import AnyColumn
+
+
+def _input(column: AnyColumn) -> str:
+    match column.kind:
+        case "Image":
+            height, width, channels = column.shape
+            files = "PNG or JPEG files, resized to" if column.form == "Files" else "numbers of"
+            return f"input `{IMAGE}`: images, {files} {height} x {width} pixels and {channels} channels"
+        case "Numeric":
+            return f"input column `{column.name}` (numeric)"
+        case _:
+            return f"input column `{column.name}` (categorical)"
+
+
+def _window(manifest: Manifest) -> list[str]:
+    sequence = manifest.sequence
+    if sequence is None:
+        return []
+    series = f" of one {sequence.group_column}" if sequence.group_column else ""
+    return [
+        f"- {sequence.window_steps} rows{series} at a time, in the order of {sequence.time_column}; what is predicted is "
+        f"{manifest.target} {sequence.horizon_steps} rows after the last of them"
+    ]
 
 
 def model_card(manifest: Manifest, plot: str) -> str:
     """Markdown; every figure in it is also in the manifest or the job's status."""
     lineage, data = manifest.lineage, manifest.data
     rows = [f"| {metric.name} | {metric.part} | {metric.value:.6g} |" for metric in manifest.metrics]
-    layers = " - ".join(
-        str(width) for width in (manifest.architecture.inputs, *manifest.architecture.hidden, manifest.architecture.outputs)
-    )
     lines = [
         f"# {lineage.name}",
         "",
@@ -17,10 +38,8 @@ def model_card(manifest: Manifest, plot: str) -> str:
         "",
         "## What it takes and gives",
         "",
-        *(
-            f"- input column `{column.name}` ({'numeric' if column.kind == 'Numeric' else 'categorical'})"
-            for column in manifest.preparation.columns
-        ),
+        *(f"- {_input(column)}" for column in manifest.preparation.columns),
+        *_window(manifest),
         *(f"- output `{tensor.name}` {tensor.datatype} {tensor.shape}" for tensor in manifest.signature.outputs),
         *([f"- classes: {', '.join(manifest.classes)}"] if manifest.classes else []),
         "",
@@ -37,7 +56,7 @@ def model_card(manifest: Manifest, plot: str) -> str:
         f"- {lineage.kind} {lineage.namespace}/{lineage.name}, generation {lineage.generation}",
         f"- {data.rows} rows read: {data.training} to train, {data.validation} to validate, {data.test} to test, "
         f"{data.dropped} dropped; values of {data.changed} replaced or clipped",
-        f"- layers {layers} ({manifest.architecture.parameters} parameters)",
+        f"- {manifest.architecture.words} ({manifest.architecture.parameters} parameters)",
         f"- seed {lineage.seed}, split seed {lineage.split_seed}",
         f"- data {data.digest}",
         *(f"- {note}" for note in data.notes),

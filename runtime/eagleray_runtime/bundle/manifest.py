@@ -4,13 +4,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from eagleray_runtime.contract.blocks import Block, Family
+from eagleray_runtime.contract.blocks import Block, Family, Sequence
 from eagleray_runtime.contract.reports import Choice, DataReport, HistoryPoint, Metric, SearchReport
+from eagleray_runtime.data.images import ImageColumn
 from eagleray_runtime.data.preparation import Preparation
 from eagleray_runtime.models.architecture import Architecture
 from eagleray_runtime.models.heads import Head
 
 MANIFEST = "bundle.json"
+IMAGE = "image"
+"""Name of the input of a model that takes images."""
+
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
 
@@ -26,6 +30,9 @@ class Signature(Block):
     """What the model takes and gives.
 
     With numeric columns only, `inputs` is the one tensor `features` [-1, columns]; a tensor a column [-1] is taken as well.
+    Images are the one tensor `image`: FP64 [-1, height, width, channels], or BYTES [-1] where it holds PNG or JPEG files, in
+    binary tensors as they are, in JSON in base64. Windows of rows are as rows are, with the steps after the number of windows:
+    `features` [-1, steps, columns], or a tensor a column [-1, steps].
     """
 
     inputs: list[Tensor]
@@ -72,6 +79,7 @@ class Manifest(Block):
     architecture: Architecture
     signature: Signature
     preparation: Preparation
+    sequence: Sequence | None = None
     target: str
     classes: list[str]
     metrics: list[Metric]
@@ -88,15 +96,19 @@ class Manifest(Block):
     example: dict[str, Any]
 
 
-def signature(preparation: Preparation, head: Head, classes: list[str]) -> Signature:
-    """The signature of a model with this head on data prepared so."""
-    if preparation.categorical:
+def signature(preparation: Preparation, head: Head, classes: list[str], sequence: Sequence | None) -> Signature:
+    """The signature of a model with this head on data prepared so, of windows if there is a sequence."""
+    images = preparation.images
+    steps = [] if sequence is None else [sequence.window_steps]
+    if images is not None:
+        inputs = [_image(images)]
+    elif preparation.categorical:
         inputs = [
-            Tensor(name=column.name, datatype="FP64" if column.kind == "Numeric" else "BYTES", shape=[-1])
+            Tensor(name=column.name, datatype="FP64" if column.kind == "Numeric" else "BYTES", shape=[-1, *steps])
             for column in preparation.columns
         ]
     else:
-        inputs = [Tensor(name="features", datatype="FP64", shape=[-1, len(preparation.columns)])]
+        inputs = [Tensor(name="features", datatype="FP64", shape=[-1, *steps, len(preparation.columns)])]
     if head == "Identity":
         return Signature(inputs=inputs, outputs=[Tensor(name="prediction", datatype="FP64", shape=[-1])])
     return Signature(
@@ -108,16 +120,31 @@ def signature(preparation: Preparation, head: Head, classes: list[str]) -> Signa
     )
 
 
-def example_request(preparation: Preparation, row: dict[str, float | str | None]) -> dict[str, Any]:
-    """An inference request (JSON) of one row."""
+def _image(images: ImageColumn) -> Tensor:
+    if images.form == "Files":
+        return Tensor(name=IMAGE, datatype="BYTES", shape=[-1])
+    return Tensor(name=IMAGE, datatype="FP64", shape=[-1, *images.shape])
+
+
+def example_request(preparation: Preparation, row: dict[str, Any]) -> dict[str, Any]:
+    """An inference request (JSON) of one row, image or window; of a window `row` holds a list for each column."""
+    images = preparation.images
+    if images is not None:
+        tensor = _image(images)
+        value = {"name": tensor.name, "shape": [1, *tensor.shape[1:]], "datatype": tensor.datatype, "data": [row[images.name]]}
+        return {"inputs": [value]}
     if not preparation.categorical:
         data = [row[column.name] for column in preparation.columns]
-        return {"inputs": [{"name": "features", "shape": [1, len(data)], "datatype": "FP64", "data": data}]}
+        shape = [1, len(data)]
+        if isinstance(data[0], list):
+            data = [list(values) for values in zip(*data, strict=True)]
+            shape = [1, len(data), len(data[0])]
+        return {"inputs": [{"name": "features", "shape": shape, "datatype": "FP64", "data": data}]}
     return {
         "inputs": [
             {
                 "name": column.name,
-                "shape": [1],
+                "shape": [1, len(row[column.name])] if isinstance(row[column.name], list) else [1],
                 "datatype": "FP64" if column.kind == "Numeric" else "BYTES",
                 "data": [row[column.name]],
             }

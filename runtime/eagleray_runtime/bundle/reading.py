@@ -16,7 +16,7 @@ from eagleray_runtime.storage import Store
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle; `digest` is `sha256:` of its manifest's bytes, `parameters` are arrays by name."""
+    """A verified bundle; `digest` is `sha256:` of its manifest's bytes, `parameters` are arrays by name, buffers too."""
 
     manifest: Manifest
     manifest_bytes: bytes
@@ -49,10 +49,9 @@ def read_bundle(store: Store, expected_digest: str | None = None) -> Bundle:
     except SafetensorError as error:
         raise ModelInvalid(f"{store.uri}/{manifest.weights} cannot be read as safetensors: {error}: train again") from error
     shapes = {name: values.shape for name, values in parameters.items()}
-    if shapes != manifest.architecture.shapes:
-        raise ModelInvalid(
-            f"{store.uri}/{manifest.weights} holds {shapes}, the architecture needs {manifest.architecture.shapes}: train again"
-        )
+    needed = manifest.architecture.shapes | manifest.architecture.buffers
+    if shapes != needed:
+        raise ModelInvalid(f"{store.uri}/{manifest.weights} holds {shapes}, the architecture needs {needed}: train again")
     return Bundle(manifest, content, digest_of(content), parameters)
 
 

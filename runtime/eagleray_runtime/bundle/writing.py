@@ -23,7 +23,7 @@ def write_bundle(store: Store, draft: Manifest, parameters: Mapping[str, AnyArra
     Raises:
         StoreRefused: a file is not taken; no complete bundle is left then but the one that was there before.
     """
-    weights = save({name: np.ascontiguousarray(values) for name, values in parameters.items()})
+    weights = save({name: np.asarray(values, order="C") for name, values in parameters.items()})
     weights_name = _addressed("model", weights, "safetensors")
     plot = loss_curve(draft.history, f"Loss of {draft.lineage.name}").encode()
     plot_name = _addressed("loss", plot, "svg")

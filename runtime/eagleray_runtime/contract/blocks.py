@@ -90,6 +90,31 @@ class DataFormat(StrEnum):
     PARQUET = "Parquet"
     NPZ = "NPZ"
     JSON_LINES = "JSONLines"
+    IMAGE_FOLDER = "ImageFolder"
+
+
+class Augmentation(StrEnum):
+    """How pictures are changed each time that they are learned from."""
+
+    NONE = "None"
+    LIGHT = "Light"
+
+
+class Image(Block):
+    """How pictures become images of one size, and what is learned from them."""
+
+    size_pixels: int = Field(
+        224,
+        ge=1,
+        le=8192,
+        description="Width and height that every picture is resized to, whatever its proportions, in pixels. Default 224.",
+    )
+    augmentation: Augmentation = Field(
+        Augmentation.NONE,
+        description="Light: each epoch learns from other versions of the training part's pictures, half of them mirrored left to "
+        "right (not for letters or digits), all of them moved by up to a tenth of their size in each direction. Validation and "
+        "test part stay as they are. Default None.",
+    )
 
 
 class ColumnType(StrEnum):
@@ -258,7 +283,7 @@ class Preparation(Block):
 
 
 class SplitMethod(StrEnum):
-    """How rows are dealt to the parts; Auto is Stratified for classification, else Random."""
+    """How rows are dealt to the parts; Auto is Chronological for a sequence, Stratified for classification, else Random."""
 
     AUTO = "Auto"
     RANDOM = "Random"
@@ -314,8 +339,8 @@ class Split(Block):
         SplitMethod.AUTO,
         description="How rows are dealt to the parts: Random, Stratified (each class in the same proportion), Chronological (as "
         "they are stored, the first to train, the next to validate, the last to test: order them by time, in several files by "
-        "their names), Group (all rows of a group to the same part, whose share is then met about). Auto: Stratified for "
-        "classification, else Random.",
+        "their names; a sequence is in the order of its timeColumn), Group (all rows of a group to the same part, whose share is "
+        "then met about). Auto: Chronological for data.sequence, Stratified for classification, else Random.",
     )
     group_column: Name | None = Field(
         None,
@@ -325,6 +350,26 @@ class Split(Block):
     seed: Seed = Field(0, description="Seed of the random numbers that deal the rows; Chronological uses none. Default 0.")
 
 
+class Sequence(Block):
+    """Rows in the order of time, of which windows are learned from."""
+
+    time_column: Name = Field(
+        description="Column that says when a row was: numbers, dates or times (as text: 2026-01-31T12:00). It is learned from "
+        "only if data.features names it."
+    )
+    group_column: Name | None = Field(
+        None,
+        description="Column that says which series a row belongs to. Unset means that all are of one. It is learned from only if "
+        "data.features names it.",
+    )
+    window_steps: int = Field(
+        24, ge=1, le=65536, description="Rows that the model sees at a time, one after the other in time. Default 24."
+    )
+    horizon_steps: int = Field(
+        1, ge=1, le=65536, description="How many rows after the last one of a window the target is predicted. Default 1."
+    )
+
+
 class Data(Block):
     """The rows to learn from."""
 
@@ -332,7 +377,29 @@ class Data(Block):
         exactly_one_of("uri", "configMapRef", "sample"),
         not_both("target", "sample"),
         not_both("columns", "sample"),
-        Rule("has(self.target) || has(self.sample)", "data.target: name the column to predict"),
+        Rule("has(self.target) || has(self.sample) || self.format == 'ImageFolder'", "data.target: name the column to predict"),
+        Rule(
+            "self.format != 'ImageFolder' || (has(self.uri) && !has(self.target) && !has(self.features) && !has(self.columns))",
+            "format ImageFolder needs uri, and has neither target (that is a folder's name) nor features nor columns",
+        ),
+        Rule(
+            "self.format != 'ImageFolder' || self.split.method in ['Auto', 'Random', 'Stratified']",
+            "pictures in folders have neither order nor groups: use split.method Stratified, Random or Auto",
+        ),
+        *only_with("format", ("ImageFolder",), "image"),
+        not_both("sequence", "sample"),
+        Rule(
+            "!has(self.sequence) || self.split.method in ['Auto', 'Chronological', 'Group']",
+            "windows of a sequence need rows that follow each other: use split.method Chronological, Group or Auto",
+        ),
+        Rule(
+            "!has(self.sequence) || (self.preparation.duplicates != 'Drop' && self.preparation.missingNumeric != 'DropRow' && "
+            "self.preparation.missingCategorical != 'DropRow' && self.preparation.outlierAction != 'DropRow' && "
+            "(!has(self.preparation.overrides) || self.preparation.overrides.all(o, "
+            "(!has(o.missingNumeric) || o.missingNumeric != 'DropRow') && "
+            "(!has(o.missingCategorical) || o.missingCategorical != 'DropRow'))))",
+            "no row of a sequence can be dropped: its windows would have gaps",
+        ),
         Rule("!has(self.secretRef) || has(self.uri)", "secretRef goes with uri"),
         Rule(
             "has(self.uri) || !(has(self.split.validationUri) || has(self.split.testUri))",
@@ -345,7 +412,8 @@ class Data(Block):
         min_length=1,
         max_length=1024,
         json_schema_extra={"x-eagleray-uri": True},
-        description="Where the rows are: s3://bucket/path or pvc://claim/path; a path may hold * to name several files.",
+        description="Where the rows are: s3://bucket/path or pvc://claim/path; a path may hold * to name several files. "
+        "For format ImageFolder it is the folder that holds a folder for each class.",
     )
     config_map_ref: KeyReference | None = Field(None, description="Key of a ConfigMap that holds the rows (small data).")
     sample: Sample | None = Field(
@@ -359,12 +427,26 @@ class Data(Block):
     )
     format: DataFormat = Field(
         DataFormat.AUTO,
-        description="How the rows are stored; JSONLines is an object a row. Auto decides by the file name's ending (.csv, "
-        ".parquet, .npz, .jsonl, .ndjson).",
+        description="How the rows are stored; JSONLines is an object a row, ImageFolder a folder for each class that holds its "
+        "pictures (PNG, JPEG). Auto decides by the file name's ending (.csv, .parquet, .npz, .jsonl, .ndjson). "
+        "Family ConvolutionalNetwork learns from ImageFolder, or from NPZ with an array of images [rows, height, width] or "
+        "[rows, height, width, channels].",
+    )
+    image: Image | None = Field(
+        None,
+        description="How pictures become images of one size (format ImageFolder). Unset means 224 by 224 pixels, "
+        "each learned from as it is.",
     )
     target: str | None = Field(None, min_length=1, max_length=253, description="Column to predict.")
     features: list[Annotated[str, Field(min_length=1, max_length=253)]] | None = Field(
-        None, min_length=1, max_length=1024, description="Columns to learn from. Unset means all others."
+        None,
+        min_length=1,
+        max_length=1024,
+        description="Columns to learn from. Unset means all others; of a sequence the target too, whose past is known; of images "
+        "in NPZ files the only array of them.",
+    )
+    sequence: Sequence | None = Field(
+        None, description="What windows of rows are learned from: goes with family RecurrentNetwork."
     )
     columns: list[DataColumn] | None = Field(
         None,
@@ -385,6 +467,12 @@ class Family(StrEnum):
     LOGISTIC_REGRESSION = "LogisticRegression"
     PERCEPTRON = "Perceptron"
     MULTILAYER_PERCEPTRON = "MultilayerPerceptron"
+    CONVOLUTIONAL_NETWORK = "ConvolutionalNetwork"
+    RECURRENT_NETWORK = "RecurrentNetwork"
+
+
+TORCH_FAMILIES = frozenset({Family.CONVOLUTIONAL_NETWORK, Family.RECURRENT_NETWORK})
+"""Families that only the torch engine has."""
 
 
 class Activation(StrEnum):
@@ -417,6 +505,103 @@ class MultilayerPerceptron(Block):
         ge=0,
         le=0.95,
         description="Share of a hidden layer's units that a training step leaves out, drawn anew each step. Default 0.",
+    )
+
+
+class Pooling(StrEnum):
+    """What halves width and height after a convolution."""
+
+    MAX = "Max"
+    AVERAGE = "Average"
+    NONE = "None"
+
+
+class ImageNormalization(StrEnum):
+    """What the outputs of a convolution are brought to mean 0 and deviation 1 over."""
+
+    BATCH = "Batch"
+    NONE = "None"
+    LAYER = "Layer"
+
+
+class ConvolutionalNetwork(Block):
+    """Shape of a convolutional network: convolutions, then dense layers."""
+
+    channels: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
+        default_factory=lambda: [32, 64],
+        min_length=1,
+        max_length=32,
+        description="Number of channels of each convolution, first to last. Default [32, 64].",
+    )
+    kernel_size: int = Field(
+        3, ge=1, le=31, description="Width and height of each convolution's kernel, in pixels; the border is zeros. Default 3."
+    )
+    pooling: Pooling = Field(
+        Pooling.MAX,
+        description="What halves width and height after each convolution: Max or Average of 2 by 2 pixels, or None. Default Max.",
+    )
+    hidden_layers: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
+        default_factory=lambda: [128],
+        min_length=1,
+        max_length=32,
+        description="Number of units of each dense hidden layer after the convolutions, first to last. Default [128].",
+    )
+    activation: Activation = Field(
+        Activation.RELU,
+        description="Non-linearity after each convolution and each hidden layer; GELU by its tanh approximation, LeakyReLU of "
+        "slope 0.01. Default ReLU.",
+    )
+    normalization: ImageNormalization = Field(
+        ImageNormalization.BATCH,
+        description="What follows each convolution: Batch (mean 0, deviation 1 of each channel over the images of a step, on all "
+        "workers; of a part of them with gradients.accumulationSteps; in serving over those of the training), Layer (over the "
+        "channels and pixels of an image) or None; both with a learned scale and shift of each channel. Default Batch.",
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        le=0.95,
+        description="Share of a hidden layer's units that a training step leaves out, drawn anew each step. Default 0.",
+    )
+
+
+class Cell(StrEnum):
+    """What remembers from one step to the next."""
+
+    LSTM = "LSTM"
+    GRU = "GRU"
+    PLAIN = "Plain"
+
+
+class Direction(StrEnum):
+    """Which way a window is read."""
+
+    FORWARD = "Forward"
+    BIDIRECTIONAL = "Bidirectional"
+
+
+class RecurrentNetwork(Block):
+    """Shape of a recurrent network: its state after a window, then one dense layer."""
+
+    cell: Cell = Field(
+        Cell.LSTM,
+        description="What remembers from one step to the next: LSTM, GRU or Plain (tanh of the input and the state before). "
+        "Default LSTM.",
+    )
+    hidden_size: int = Field(64, ge=1, le=65536, description="Number of units of each layer and direction. Default 64.")
+    layers: int = Field(
+        1, ge=1, le=64, description="Number of layers, each of which reads what the one before it says. Default 1."
+    )
+    direction: Direction = Field(
+        Direction.FORWARD,
+        description="Forward reads a window from its first row to its last, Bidirectional by as many units more the other way "
+        "round too. Default Forward.",
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        le=0.95,
+        description="Share of a layer's outputs that a training step leaves out, drawn anew each step. Default 0.",
     )
 
 
@@ -462,15 +647,26 @@ class Model(Block):
             "!has(self.multilayerPerceptron) || self.family == 'MultilayerPerceptron'",
             "multilayerPerceptron goes with family MultilayerPerceptron",
         ),
+        *only_with("family", ("ConvolutionalNetwork",), "convolutionalNetwork"),
+        *only_with("family", ("RecurrentNetwork",), "recurrentNetwork"),
     )
 
-    family: Family = Field(description="Model family. Perceptron is the classic learning rule: labels without probabilities.")
+    family: Family = Field(
+        description="Model family. Perceptron is the classic learning rule: labels without probabilities. ConvolutionalNetwork "
+        "learns from images, RecurrentNetwork from windows of rows (data.sequence), both with engine Torch."
+    )
     initialization: Initialization = Field(
         default_factory=Initialization, description="First values of the weights; biases start at zero."
     )
     multilayer_perceptron: MultilayerPerceptron | None = Field(
         None,
         description="Shape of the model of family MultilayerPerceptron. Unset means one hidden layer of 64 ReLU units.",
+    )
+    convolutional_network: ConvolutionalNetwork | None = Field(
+        None, description="Shape of the model of family ConvolutionalNetwork. Unset means its defaults."
+    )
+    recurrent_network: RecurrentNetwork | None = Field(
+        None, description="Shape of the model of family RecurrentNetwork. Unset means its defaults."
     )
 
 
@@ -688,7 +884,8 @@ class Training(Block):
 
     engine: Engine = Field(
         Engine.AUTO,
-        description="Library that computes. Auto: Torch with more than one worker or a GPU, else NumPy.",
+        description="Library that computes. Auto: Torch for families ConvolutionalNetwork and RecurrentNetwork, with more than "
+        "one worker or with a GPU, else NumPy.",
     )
     epochs: int = Field(20, ge=1, le=INT32_MAX, description="Passes over the training part. Default 20.")
     batch_size: int | None = Field(

@@ -5,7 +5,7 @@ import numpy as np
 from eagleray_runtime.arrays import Bools
 from eagleray_runtime.contract.blocks import Duplicates
 from eagleray_runtime.data.rows import Rows
-from eagleray_runtime.data.table import Column, Kind
+from eagleray_runtime.data.table import IMAGES, Column, Kind
 from eagleray_runtime.errors import DataInvalid
 
 
@@ -22,7 +22,7 @@ def require_usable(rows: Rows) -> None:
             f"({int(missing.sum())} such rows, the first row of data is row 1): remove or complete these rows"
         )
     for name, column in (*rows.features.columns.items(), (rows.target_name, rows.target)):
-        if column.kind is Kind.TEXT:
+        if column.kind is Kind.TEXT or column.kind in IMAGES:
             continue
         infinite = np.isinf(column.values)
         if infinite.any():
@@ -57,5 +57,7 @@ def first_of_each(rows: Rows, action: Duplicates) -> Bools:
 
 
 def _comparable(column: Column) -> list[object]:
-    """Values of which two missing ones are equal, which NaN is not."""
+    """Values of which two missing ones are equal, which NaN is not, and equal images too."""
+    if column.kind in IMAGES:
+        return [image.tobytes() for image in column.values]
     return [None if value != value else value for value in column.values.tolist()]

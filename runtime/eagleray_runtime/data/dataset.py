@@ -2,29 +2,35 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from eagleray_runtime.arrays import AnyArray, Bools, Floats, Integers, Texts
-from eagleray_runtime.contract.blocks import LossType, Scaling, SplitMethod, TargetScaling
+from eagleray_runtime.contract.blocks import Family, LossType, Scaling, SplitMethod, TargetScaling
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, DataReport
-from eagleray_runtime.data import notes, task
+from eagleray_runtime.data import image_rows, images, notes, task
 from eagleray_runtime.data.cleaning import first_of_each, require_usable
 from eagleray_runtime.data.preparation import Preparation, Transform, fit, outlying_rows, rows_without_value
 from eagleray_runtime.data.rows import TEST, VALIDATION, Rows, read
 from eagleray_runtime.data.scaling import Affine, fitted
 from eagleray_runtime.data.splitting import Parts, fold_rows, split_rows
-from eagleray_runtime.data.table import Column, Kind, Table
+from eagleray_runtime.data.table import IMAGES, Column, Kind, Table
 from eagleray_runtime.data.task import Task
+from eagleray_runtime.data.windows import Series, cut
 from eagleray_runtime.errors import DataInvalid
 
 
 @dataclass(frozen=True)
 class Part:
-    """Prepared rows: `x` float64 [rows, features]; `y` float64 [rows] (scaled target) or int64 [rows] (class numbers)."""
+    """Prepared rows.
 
-    x: Floats
+    `x` is float64 [rows, features], of images float32 [rows, height, width, channels], of windows float32 [windows, steps,
+    features]; `y` is float64 [rows] (scaled target) or int64 [rows] (class numbers).
+    """
+
+    x: AnyArray
     y: AnyArray
 
     @property
@@ -45,14 +51,14 @@ class Dataset:
     preparation: Preparation
     classes: list[str]
     target: str
-    example: dict[str, float | str | None]
+    example: dict[str, Any]
     report: DataReport
     chosen: list[Choice]
 
     @property
-    def inputs(self) -> int:
-        """Number of prepared columns."""
-        return int(self.training.x.shape[1])
+    def inputs(self) -> tuple[int, ...]:
+        """Shape of one prepared row."""
+        return tuple(self.training.x.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,8 @@ class Cleaned:
     """Rows that are fit to be learned from, and how they are divided; nothing has been fitted to them yet.
 
     `kept` are the places of the rows that were kept. `features`, `target` and `labels` (the classes' names, of classification)
-    have an entry for each of them; `parts` are places among them. `groups` is as long as the rows that were dealt.
+    have an entry for each of them; `parts` are places among them. `groups` is as long as the rows that were dealt,
+    and `series`, of a sequence, says which of them follow each other.
     """
 
     rows: Rows
@@ -69,6 +76,7 @@ class Cleaned:
     target: Column
     labels: Texts | None
     groups: Column | None
+    series: Series | None
     dealt: int
     decided: task.Decision
     method: SplitMethod
@@ -84,15 +92,20 @@ def load(config: TrainingConfig) -> Dataset:
     return prepare(config, cleaned, cleaned.parts)
 
 
+def read_rows(config: TrainingConfig) -> Rows:
+    """The rows that the family learns from; raises what `clean` does."""
+    return image_rows.read(config) if config.model.family is Family.CONVOLUTIONAL_NETWORK else read(config)
+
+
 def clean(config: TrainingConfig, rows: Rows | None = None) -> Cleaned:
     """Read the rows, unless they are given, drop those that are not fit, and divide the others.
 
     Raises:
         DataInvalid: the rows cannot be learned from.
-        ModelInvalid: loss and family or target do not go together.
+        ModelInvalid: loss and family or target do not go together, or this installation cannot read pictures.
         StoreRefused: the rows cannot be fetched.
     """
-    rows = read(config) if rows is None else rows
+    rows = read_rows(config) if rows is None else rows
     require_usable(rows)
     wanted = config.data.preparation
     incomplete = rows_without_value(rows.features, wanted, rows.place)
@@ -102,6 +115,11 @@ def clean(config: TrainingConfig, rows: Rows | None = None) -> Cleaned:
         raise DataInvalid(
             "every row has a missing value and data.preparation says DropRow: choose what replaces a missing value instead"
         )
+    series = rows.series
+    if series is not None:
+        # No row of a sequence is dropped; they are split in the order of time, whatever the order that they are stored in.
+        kept = series.by_time()
+        series = series.take(kept)
     features, target = rows.features.take(kept), rows.target.take(kept)
     decided = task.decide(config, rows.target_name, target)
     labels = _labels(target) if decided.task == "Classification" else None
@@ -116,6 +134,7 @@ def clean(config: TrainingConfig, rows: Rows | None = None) -> Cleaned:
         target=target,
         labels=labels,
         groups=groups,
+        series=series,
         dealt=dealt,
         decided=decided,
         method=method,
@@ -158,23 +177,29 @@ def prepare(config: TrainingConfig, cleaned: Cleaned, parts: Parts) -> Dataset:
         preparation = preparation.model_copy(update={"target": affine})
     else:
         _require_no_target_scaling(config)
-        classes, y = _class_numbers(rows.target_name, target, labels, parts)
+        classes, y = _class_numbers(rows.target_name, target, labels, parts, is_sequence=cleaned.series is not None)
 
     transform = Transform(preparation)
 
-    def part(numbers: AnyArray) -> Part:
-        return Part(transform.table(features.take(numbers)), y[numbers])
-
+    series = cleaned.series
+    windows = cut(series, parts, config.data.sequence) if series is not None and config.data.sequence is not None else None
+    if windows is None:
+        training_part, validation_part, test_part = (
+            Part(transform.table(features.take(numbers)), y[numbers]) for numbers in parts
+        )
+    else:
+        prepared = transform.table(features).astype(np.float32)
+        training_part, validation_part, test_part = (Part(each.of(prepared), y[each.targets]) for each in windows)
     return Dataset(
         task=cleaned.decided.task,
         loss=cleaned.decided.loss,
-        training=part(parts.training),
-        validation=part(parts.validation),
-        test=part(parts.test),
+        training=training_part,
+        validation=validation_part,
+        test=test_part,
         preparation=preparation,
         classes=classes,
         target=rows.target_name,
-        example=_example(training),
+        example=_example(training) if windows is None else _example_window(features.take(windows[0].rows[0])),
         report=DataReport(
             rows=rows.features.rows,
             training=len(parts.training),
@@ -185,6 +210,8 @@ def prepare(config: TrainingConfig, cleaned: Cleaned, parts: Parts) -> Dataset:
             digest=rows.digest,
             notes=notes.bounded(
                 [
+                    *rows.notes,
+                    *(notes.windows([len(each.targets) for each in windows]) if windows else []),
                     *notes.without_value(cleaned.incomplete),
                     *notes.repeated(cleaned.repeated),
                     *notes.outlying(outlying),
@@ -203,6 +230,8 @@ def _method(config: TrainingConfig, labels: Texts | None, chosen: list[Choice]) 
     if method is SplitMethod.AUTO:
         method = SplitMethod.RANDOM if labels is None else SplitMethod.STRATIFIED
         reason = f"the target is {'a number' if labels is None else 'a class'}"
+        if config.data.sequence is not None:
+            method, reason = SplitMethod.CHRONOLOGICAL, "what comes later must not be known: windows overlap"
         chosen.append(Choice(field="data.split.method", value=method, reason=reason))
     return method
 
@@ -213,7 +242,7 @@ def _parts(
     """The parts as places among the kept rows: the dealt ones split, those of files of their own behind them."""
     dealt = int((kept < rows.dealt).sum())
     stratified = labels[:dealt] if labels is not None and method is SplitMethod.STRATIFIED else None
-    parts = split_rows(dealt, config.data.split, stratified, groups)
+    parts = split_rows(dealt, config.data.split.model_copy(update={"method": method}), stratified, groups)
     own: dict[str, Integers] = {}
     first, last = rows.dealt, dealt
     for field, number in rows.held_out.items():
@@ -274,7 +303,7 @@ def _labels(target: Column) -> Texts:
     return np.array([str(int(value)) for value in target.values], dtype=np.object_)
 
 
-def _class_numbers(name: str, target: Column, labels: Texts, parts: Parts) -> tuple[list[str], AnyArray]:
+def _class_numbers(name: str, target: Column, labels: Texts, parts: Parts, *, is_sequence: bool) -> tuple[list[str], AnyArray]:
     known = set(labels[parts.training])
     if len(known) < 2:
         raise DataInvalid(f"target column {name} holds one class only ({labels[0]}): there is nothing to tell apart")
@@ -282,13 +311,32 @@ def _class_numbers(name: str, target: Column, labels: Texts, parts: Parts) -> tu
         if label not in known:
             raise DataInvalid(
                 f"class {label} of target column {name} is not in the training part: "
-                "set data.split.method to Stratified or give more rows of it"
+                + (
+                    "give rows of it that were earlier"
+                    if is_sequence
+                    else "set data.split.method to Stratified or give more rows of it"
+                )
             )
     classes = sorted(known) if target.kind in (Kind.TEXT, Kind.BOOLEAN) else sorted(known, key=int)
     number = {label: index for index, label in enumerate(classes)}
     return classes, np.array([number[label] for label in labels], dtype=np.int64)
 
 
-def _example(training: Table) -> dict[str, float | str | None]:
+def _example(training: Table) -> dict[str, Any]:
     """The first training row as JSON values, for the bundle's example request."""
-    return {name: None if training[name].missing[0] else training[name].values[0] for name in training}
+    return {name: _first_value(training[name]) for name in training}
+
+
+def _example_window(window: Table) -> dict[str, Any]:
+    """A window of rows as JSON values, a list a column."""
+    found = {}
+    for name in window:
+        column = window[name]
+        found[name] = [None if missing else value for missing, value in zip(column.missing, column.values.tolist(), strict=True)]
+    return found
+
+
+def _first_value(column: Column) -> Any:
+    if column.kind in IMAGES:
+        return images.example(column)
+    return None if column.missing[0] else column.values[0]

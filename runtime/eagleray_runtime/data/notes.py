@@ -1,12 +1,13 @@
 """What became of the rows, in a few short notes: they stand in the resource's status and in the model card."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from eagleray_runtime.arrays import Bools
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import MissingNumeric
+from eagleray_runtime.data.images import ImageColumn
 from eagleray_runtime.data.overrides import per_column
 from eagleray_runtime.data.preparation import NumericColumn, Preparation
 from eagleray_runtime.data.table import Table
@@ -27,6 +28,12 @@ def without_value(masks: Mapping[str, Bools]) -> list[str]:
     return [f"{_rows(masks.values())} without {_named(masks)} dropped"] if masks else []
 
 
+def windows(numbers: Sequence[int]) -> list[str]:
+    """Note on the windows of the training, validation and test part."""
+    training, validation, test = numbers
+    return [f"windows: {training} to train, {validation} to validate, {test} to test"]
+
+
 def repeated(rows: int) -> list[str]:
     """Note on the rows that were dropped because they repeat earlier ones."""
     return [f"{_counted(rows, 'row')} dropped: repeats of earlier ones"] if rows else []
@@ -43,6 +50,8 @@ def changes(features: Table, preparation: Preparation, wanted: blocks.Preparatio
     notes: list[str] = []
     asked = per_column(features, wanted)
     for column in preparation.columns:
+        if isinstance(column, ImageColumn):
+            continue
         name = column.name
         missing = features[name].missing
         changed |= missing

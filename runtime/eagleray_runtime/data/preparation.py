@@ -1,24 +1,25 @@
 """Preparation of the rows: fitted on the training part only, stored as JSON, the same in training and serving.
 
-The prepared matrix holds the numeric columns first, then the columns that each categorical column becomes, both in the order
-of the data.
+Of a table the prepared matrix holds the numeric columns first, then the columns that each categorical column becomes, both in
+the order of the data; images keep their shape.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from pydantic import Field
 
-from eagleray_runtime.arrays import Bools, Floats, Texts
+from eagleray_runtime.arrays import AnyArray, Bools, Floats, Texts
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import Block, MissingNumeric, OutlierAction
-from eagleray_runtime.data import encoding
+from eagleray_runtime.data import encoding, images
 from eagleray_runtime.data.encoding import AnyCategorical, MissingValueError
+from eagleray_runtime.data.images import ImageColumn
 from eagleray_runtime.data.outliers import Bounds, bounds
 from eagleray_runtime.data.overrides import per_column
 from eagleray_runtime.data.scaling import Affine, fitted
-from eagleray_runtime.data.table import Column, Kind, Table
+from eagleray_runtime.data.table import IMAGES, Column, Kind, Table
 from eagleray_runtime.errors import DataInvalid
 
 
@@ -47,10 +48,13 @@ class NumericColumn(Block):
         return Affine(offset=self.offset, scale=self.scale)
 
 
-class Preparation(Block):
-    """Fitted preparation: columns in the order of the data, and the scaling of a numeric target."""
+AnyColumn: TypeAlias = Annotated[NumericColumn | AnyCategorical | ImageColumn, Field(discriminator="kind")]
 
-    columns: list[Annotated[NumericColumn | AnyCategorical, Field(discriminator="kind")]]
+
+class Preparation(Block):
+    """Fitted preparation: columns in the order of the data, or one of images alone, and the scaling of a numeric target."""
+
+    columns: list[AnyColumn]
     target: Affine = Affine()
 
     @property
@@ -61,7 +65,12 @@ class Preparation(Block):
     @property
     def categorical(self) -> list[AnyCategorical]:
         """The categorical columns, in the order of the data."""
-        return [column for column in self.columns if not isinstance(column, NumericColumn)]
+        return [column for column in self.columns if not isinstance(column, NumericColumn | ImageColumn)]
+
+    @property
+    def images(self) -> ImageColumn | None:
+        """The column of images, where it is what is learned from."""
+        return next((column for column in self.columns if isinstance(column, ImageColumn)), None)
 
     @property
     def outputs(self) -> list[str]:
@@ -79,6 +88,7 @@ class Transform:
 
     def __init__(self, preparation: Preparation) -> None:
         numeric = preparation.numeric
+        self._images = preparation.images
         self.numeric_names = [column.name for column in numeric]
         self.categorical_names = [column.name for column in preparation.categorical]
         self._offset = np.array([column.offset for column in numeric])
@@ -116,8 +126,10 @@ class Transform:
         encoded = [encode(texts[name]) for name, encode in self._encoders.items()]
         return np.concatenate([scaled, *encoded], axis=1)
 
-    def table(self, table: Table) -> Floats:
-        """Prepare the rows of a table, as `__call__` does."""
+    def table(self, table: Table) -> AnyArray:
+        """Prepare the rows of a table, as `__call__` or `ImageColumn.prepared` does."""
+        if self._images is not None:
+            return self._images.prepared(table[self._images.name].values)
         numbers = np.empty((table.rows, len(self.numeric_names)))
         for index, name in enumerate(self.numeric_names):
             numbers[:, index] = table[name].values
@@ -173,16 +185,22 @@ def fit(training: Table, wanted: blocks.Preparation) -> Preparation:
     Raises:
         DataInvalid: a column cannot be prepared as wanted: no values, infinity, text without encoding, too many categories.
     """
-    columns = [
-        encoding.fit(name, training[name], asked) if training[name].kind is Kind.TEXT else _numeric(name, training[name], asked)
-        for name, asked in per_column(training, wanted).items()
-    ]
-    return Preparation(columns=columns)
+    return Preparation(columns=[_fitted(name, training[name], asked) for name, asked in per_column(training, wanted).items()])
+
+
+def _fitted(name: str, column: Column, wanted: blocks.Preparation) -> AnyColumn:
+    match column.kind:
+        case Kind.TEXT:
+            return encoding.fit(name, column, wanted)
+        case Kind.IMAGE | Kind.PICTURE:
+            return images.fit(name, column, wanted.scaling)
+        case _:
+            return _numeric(name, column, wanted)
 
 
 def _bounds(column: Column, wanted: blocks.Preparation) -> Bounds | None:
     """Bounds of a column of numbers; true and false are never outliers, however rare."""
-    return None if column.kind in (Kind.TEXT, Kind.BOOLEAN) else bounds(column.values, wanted.outliers)
+    return None if column.kind in {Kind.TEXT, Kind.BOOLEAN, *IMAGES} else bounds(column.values, wanted.outliers)
 
 
 def _numeric(name: str, column: Column, wanted: blocks.Preparation) -> NumericColumn:

@@ -15,9 +15,11 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
+from eagleray_runtime.arrays import Integers
 from eagleray_runtime.contract.blocks import ColumnType, DataFormat
 from eagleray_runtime.data.naming import listed
 from eagleray_runtime.data.table import Column, Kind, Table
+from eagleray_runtime.data.windows import Series
 from eagleray_runtime.errors import DataInvalid
 
 ENDINGS = {
@@ -87,6 +89,67 @@ def table_of(
             case _:
                 columns[name] = _column(name, values)
     return Table(columns)
+
+
+def series_of(sources: Sequence[Source], time: str, group: str | None, place: Callable[[int], str]) -> Series:
+    """Where each row of the sources stands in time, by the column that says when it was and the one of its series.
+
+    `place` tells where a row is found, for a message.
+
+    Raises:
+        DataInvalid: a row has no time or no series, the times are none, or two rows of a series have the same.
+    """
+    names = [time] if group is None else [time, group]
+    whole = _one_after_the_other([source.stored.select(names) for source in sources])
+    for field, name in zip(("timeColumn", "groupColumn"), names, strict=False):
+        missing = np.flatnonzero(whole.column(name).is_null(nan_is_null=True).to_numpy())
+        if len(missing):
+            raise DataInvalid(
+                f"column {name} (data.sequence.{field}) has no value in {place(int(missing[0]))} ({len(missing)} such rows): "
+                "complete or remove them"
+            )
+    groups = np.zeros(whole.num_rows, dtype=np.int64)
+    if group is not None:
+        groups = np.unique(_texts(group, whole.column(group)).values.astype(str), return_inverse=True)[1]
+    found = Series(
+        source=np.repeat(np.arange(len(sources)), [source.rows for source in sources]),
+        group=groups,
+        time=_ranks(time, whole.column(time)),
+    )
+    order = np.lexsort((found.time, found.group, found.source))
+    same = np.ones(len(order) - 1, dtype=np.bool_)
+    for numbers in (found.source, found.group, found.time):
+        same &= np.diff(numbers[order]) == 0
+    if same.any():
+        first = int(np.argmax(same))
+        one, other = sorted((int(order[first]), int(order[first + 1])))
+        raise DataInvalid(
+            f"{place(one)} and {place(other)} have the same {time} ({int(same.sum())} such pairs), so that none is the first: "
+            + ("name the column of their series in data.sequence.groupColumn" if group is None else f"{group} is the same too")
+        )
+    return found
+
+
+def _ranks(name: str, values: Any) -> Integers:
+    """Numbers that are larger for what was later, int64 [rows]."""
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        values = _times(name, values)
+    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_temporal(values.type)):
+        raise DataInvalid(f"column {name} (data.sequence.timeColumn) holds {values.type}, which has no order of time")
+    return np.array(pc.rank(values, sort_keys="ascending", tiebreaker="dense"), dtype=np.int64)
+
+
+def _times(name: str, values: Any) -> Any:
+    """Text as times, all with a zone or all without."""
+    said = ""
+    for zone in (None, "UTC"):
+        try:
+            return values.cast(pa.timestamp("us", zone))
+        except pa.ArrowInvalid as error:
+            said = said or str(error)
+    raise DataInvalid(f"column {name} (data.sequence.timeColumn) holds text that is no time: {said}: write 2026-01-31T12:00")
 
 
 def read_files(files: Sequence[tuple[str, bytes]], format_: DataFormat) -> Source:

@@ -1,5 +1,6 @@
 """The rows that a configuration names, read from wherever they are."""
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from functools import partial
@@ -9,8 +10,9 @@ from eagleray_runtime.contract.blocks import ColumnType, Data, DataFormat
 from eagleray_runtime.contract.config import Location, TrainingConfig
 from eagleray_runtime.data import sample
 from eagleray_runtime.data.naming import no_column
-from eagleray_runtime.data.reading import Source, read_files, table_of
+from eagleray_runtime.data.reading import Source, read_files, series_of, table_of
 from eagleray_runtime.data.table import Column, Table
+from eagleray_runtime.data.windows import Series
 from eagleray_runtime.errors import DataInvalid
 from eagleray_runtime.storage import Store
 
@@ -22,7 +24,8 @@ class Rows:
     """Features and target of all rows: first the `dealt` ones, which are split, then the held-out ones of own files.
 
     `held_out` is the number of rows of each file of its own, by the field that names it; `groups` is the column of
-    data.split.groupColumn, for the rows that are dealt.
+    data.split.groupColumn, for the rows that are dealt; `notes` are what is to be told of how they were read;
+    `series` is where the rows stand in time, where data.sequence says so.
     """
 
     features: Table
@@ -31,6 +34,8 @@ class Rows:
     digest: str
     held_out: dict[str, int]
     groups: Column | None
+    notes: list[str] = dataclasses.field(default_factory=list)
+    series: Series | None = None
 
     @property
     def dealt(self) -> int:
@@ -59,18 +64,20 @@ def read(config: TrainingConfig) -> Rows:
     features = _features(data, data.target, source.names, types)
     if not features:
         raise DataInvalid(f"there is no column to learn from beside the target {data.target}")
-    columns = [*features, data.target]
+    columns = list(dict.fromkeys([*features, data.target]))
     others = {
         field: _stored(location, data.format)
         for field, location in ((VALIDATION, config.validation_location), (TEST, config.test_location))
         if location is not None
     }
+    ordering = [data.sequence.time_column, data.sequence.group_column] if data.sequence else []
     for field, other in others.items():
-        for name in columns:
+        for name in [*columns, *(column for column in ordering if column is not None)]:
             if name not in other.names:
                 raise DataInvalid(no_column(field, name, other.names))
     held_out = {field: other.rows for field, other in others.items()}
-    table = table_of([source, *others.values()], columns, types, partial(_place, source.rows, held_out))
+    sources, place = [source, *others.values()], partial(_place, source.rows, held_out)
+    table = table_of(sources, columns, types, place)
     group = data.split.group_column
     return Rows(
         features=table.select(features),
@@ -79,6 +86,7 @@ def read(config: TrainingConfig) -> Rows:
         digest=_digest(source, others),
         held_out=held_out,
         groups=source.texts(group) if group is not None else None,
+        series=series_of(sources, data.sequence.time_column, data.sequence.group_column, place) if data.sequence else None,
     )
 
 
@@ -111,9 +119,18 @@ def _types(data: Data, names: list[str]) -> dict[str, ColumnType]:
 
 
 def _features(data: Data, target: str, names: list[str], types: dict[str, ColumnType]) -> list[str]:
-    """Columns to learn from, each once: the named ones, else all but the target, the groups and the identifiers."""
-    group = data.split.group_column
-    for field, name in (("data.target", target), ("data.split.groupColumn", group)):
+    """Columns to learn from, each once: the named ones, else all but the target, groups, times and identifiers.
+
+    Of a sequence the target is among them: what it was is known, and what it will be is asked for.
+    """
+    group, sequence = data.split.group_column, data.sequence
+    time, series = (sequence.time_column, sequence.group_column) if sequence else (None, None)
+    for field, name in (
+        ("data.target", target),
+        ("data.split.groupColumn", group),
+        ("data.sequence.timeColumn", time),
+        ("data.sequence.groupColumn", series),
+    ):
         if name is not None and name not in names:
             raise DataInvalid(no_column(field, name, names))
     identifiers = {name for name, type_ in types.items() if type_ is ColumnType.IDENTIFIER}
@@ -122,11 +139,12 @@ def _features(data: Data, target: str, names: list[str], types: dict[str, Column
     for name in data.features or []:
         if name not in names:
             raise DataInvalid(no_column("data.features", name, names))
-        if name == target:
+        if name == target and sequence is None:
             raise DataInvalid(f"data.features names the target {name} itself: leave it out")
         if name in identifiers:
             raise DataInvalid(f"data.features names {name}, of which data.columns says Identifier: drop it in one of them")
-    return list(dict.fromkeys(data.features or [name for name in names if name not in {target, group, *identifiers}]))
+    left_out = {group, time, series, *identifiers} | (set() if sequence else {target})
+    return list(dict.fromkeys(data.features or [name for name in names if name not in left_out]))
 
 
 def _place(dealt: int, held_out: dict[str, int], index: int) -> str:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from eagleray_runtime.arrays import Floats
+from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.contract.blocks import Block, Scaling
 
 
@@ -13,13 +13,13 @@ class Affine(Block):
     scale: float = 1.0
 
 
-def fitted(values: Floats, scaling: Scaling) -> Affine:
-    """The scaling of numbers of which none is missing, shape [rows], at least one row."""
+def fitted(values: AnyArray, scaling: Scaling) -> Affine:
+    """The scaling of numbers of which none is missing, any shape with at least one row."""
     match scaling:
         case Scaling.STANDARD:
-            offset, scale = float(values.mean()), float(values.std())
+            offset, scale = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
         case Scaling.MIN_MAX:
-            offset, scale = float(values.min()), float(values.max() - values.min())
+            offset, scale = float(values.min()), float(values.max()) - float(values.min())
         case Scaling.ROBUST:
             low, middle, high = (float(value) for value in np.quantile(values, (0.25, 0.5, 0.75)))
             offset, scale = middle, high - low

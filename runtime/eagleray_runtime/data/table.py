@@ -16,13 +16,20 @@ class Kind(Enum):
     INTEGER = auto()
     BOOLEAN = auto()
     TEXT = auto()
+    IMAGE = auto()
+    PICTURE = auto()
+
+
+IMAGES = frozenset({Kind.IMAGE, Kind.PICTURE})
+"""Images as they are stored, and those that were made of pictures' files."""
 
 
 @dataclass(frozen=True)
 class Column:
     """Values of one column.
 
-    Text is an object array of str or None, all else float64 with NaN for a missing value (true is 1.0, false 0.0).
+    Text is an object array of str or None; images are numbers of any type [rows, height, width, channels], of which none is
+    missing; all else is float64 with NaN for a missing value (true is 1.0, false 0.0).
     """
 
     kind: Kind
@@ -33,6 +40,8 @@ class Column:
         """Which rows have no value, shape [rows]."""
         if self.kind is Kind.TEXT:
             return np.array([value is None for value in self.values], dtype=np.bool_)
+        if self.kind in IMAGES:
+            return np.zeros(len(self.values), dtype=np.bool_)
         return np.isnan(self.values)
 
     def take(self, rows: Integers) -> "Column":

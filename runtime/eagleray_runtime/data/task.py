@@ -13,7 +13,7 @@ from eagleray_runtime.errors import DataInvalid, ModelInvalid
 Task = Literal["Regression", "Classification"]
 
 FEW_VALUES = 20
-"""A whole-number target with at most so many different values is taken for classes by a multi-layer perceptron."""
+"""A whole-number target with at most so many different values is taken for classes where the family leaves it open."""
 
 LOSSES: dict[Task, tuple[LossType, ...]] = {
     "Regression": (LossType.MEAN_SQUARED_ERROR, LossType.MEAN_ABSOLUTE_ERROR, LossType.HUBER),
@@ -74,7 +74,7 @@ def _task(family: Family, loss: LossType, looks: Task, holds: str) -> tuple[Task
             return "Regression", "the family is LinearRegression"
         case Family.LOGISTIC_REGRESSION | Family.PERCEPTRON:
             return "Classification", f"the family is {family}"
-        case Family.MULTILAYER_PERCEPTRON:
+        case Family.MULTILAYER_PERCEPTRON | Family.CONVOLUTIONAL_NETWORK | Family.RECURRENT_NETWORK:
             for task, losses in LOSSES.items():
                 if loss in losses:
                     return task, f"the loss is {loss}"

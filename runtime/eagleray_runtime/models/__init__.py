@@ -1,9 +1,13 @@
 """Models as values and the two libraries that compute them.
 
-- `architecture`: layer widths, activation and head of a model
+- `architecture`: layers and head of a model, for each kind of layers
 - `heads`: what its outputs mean
 - `losses`: what training makes small, and its gradient by the outputs
 - `initialization`: seeded first parameters, the same for both engines
-- `network`: forward pass and gradients by hand, in NumPy
-- `torch_network`, `torch_losses`: the same in torch (the only modules here that import it)
+- `network`: forward pass and gradients of dense layers by hand, in NumPy
+- `torch_network`: any architecture in torch, by `torch_dense`, `torch_convolutional` (with `torch_batch`, its normalisation
+  over workers) and `torch_recurrent` on what they share (`torch_module`); `torch_losses`: the losses there
+- `predictor`: what computes a finished model, with `numpy_predictor` and `torch_predictor`
+
+Only the modules that torch is in the name of import it.
 """

@@ -1,20 +1,54 @@
-"""What a model is: dense layers, the activation between them and the head after them."""
+"""What a model is: the layers of its family and the head after them, as values that the bundle holds."""
 
+import math
 from itertools import pairwise
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from eagleray_runtime.contract import blocks
-from eagleray_runtime.contract.blocks import Activation, Block, Family, LossType
+from eagleray_runtime.contract.blocks import Activation, Block, Cell, Direction, Family, ImageNormalization, LossType, Pooling
+from eagleray_runtime.errors import ModelInvalid
 from eagleray_runtime.models.heads import Head
 
+Shapes: TypeAlias = dict[str, tuple[int, ...]]
+"""Shapes by the names that torch gives."""
 
-class Architecture(Block):
+
+GATES = {Cell.LSTM: 4, Cell.GRU: 3, Cell.PLAIN: 1}
+"""Matrices that torch keeps in one weight of a cell."""
+
+
+class Layers(Block):
+    """What the layers of all families have."""
+
+    def gates(self, name: str) -> int:
+        """How many matrices, each with units of its own, stand one below the other in a weight."""
+        return 1
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shape of each parameter."""
+        raise NotImplementedError
+
+    @property
+    def buffers(self) -> Shapes:
+        """Shape of what is part of the model's state, but not trained."""
+        return {}
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        return _count(self.shapes)
+
+
+class Dense(Layers):
     """A stack of dense layers; without hidden layers it is linear (or, with Softmax, logistic) regression.
 
     `dropout` is the share of a hidden layer's units that a training step leaves out.
     """
 
+    kind: Literal["Dense"] = "Dense"
     inputs: int = Field(ge=1)
     hidden: list[int] = Field(default_factory=list)
     outputs: int = Field(ge=1)
@@ -23,13 +57,9 @@ class Architecture(Block):
     head: Head
 
     @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each parameter by the name that torch gives it; a weight is [outputs, inputs] of its layer."""
-        shapes: dict[str, tuple[int, ...]] = {}
-        for index, (inputs, outputs) in enumerate(pairwise([self.inputs, *self.hidden, self.outputs])):
-            shapes[f"layers.{index}.weight"] = (outputs, inputs)
-            shapes[f"layers.{index}.bias"] = (outputs,)
-        return shapes
+    def shapes(self) -> Shapes:
+        """Shape of each parameter; a weight is [outputs, inputs] of its layer."""
+        return _dense([self.inputs, *self.hidden, self.outputs])
 
     @property
     def depth(self) -> int:
@@ -37,14 +67,221 @@ class Architecture(Block):
         return len(self.hidden) + 1
 
     @property
-    def parameters(self) -> int:
-        """Number of parameters."""
-        widths = [self.inputs, *self.hidden, self.outputs]
-        return sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
+    def last(self) -> str | None:
+        """Name of the weight that no activation follows, if one comes before it."""
+        return f"layers.{len(self.hidden)}.weight" if self.hidden else None
+
+    @property
+    def nonlinearity(self) -> Activation | None:
+        """What stands between its layers; None if there is only one."""
+        return self.activation if self.hidden else None
+
+    @property
+    def work(self) -> int:
+        """About how many multiplications a row costs."""
+        return self.parameters
+
+    @property
+    def widest(self) -> int:
+        """Numbers of the largest layer's outputs, for one row."""
+        return max(self.inputs, *self.hidden, self.outputs)
+
+    @property
+    def words(self) -> str:
+        """Its layers for a person."""
+        return "layers " + " - ".join(str(width) for width in (self.inputs, *self.hidden, self.outputs))
 
 
-def build(model: blocks.Model, inputs: int, classes: int, loss: LossType) -> Architecture:
-    """The architecture of a family for so many prepared columns and classes (0 for regression), trained on a loss."""
+class Convolutional(Layers):
+    """Convolutions of stride 1 with a border of zeros, each with normalisation, activation and pooling, then dense layers.
+
+    It takes images [rows, height, width, inputs]. Pooling halves height and width, rounding down. `dropout` is the share of a
+    hidden dense layer's units that a training step leaves out.
+    """
+
+    kind: Literal["Convolutional"] = "Convolutional"
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    inputs: int = Field(ge=1)
+    channels: list[int] = Field(min_length=1)
+    kernel_size: int = Field(ge=1)
+    pooling: Pooling
+    normalization: ImageNormalization
+    hidden: list[int] = Field(min_length=1)
+    outputs: int = Field(ge=1)
+    activation: Activation
+    dropout: float = 0.0
+    head: Head
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Height and width before the first convolution and after each one's pooling."""
+        sizes = [(self.height, self.width)]
+        for _ in self.channels:
+            height, width = sizes[-1]
+            sizes.append((height, width) if self.pooling is Pooling.NONE else (height // 2, width // 2))
+        return sizes
+
+    @property
+    def flat(self) -> int:
+        """Inputs of the first dense layer."""
+        height, width = self.sizes[-1]
+        return self.channels[-1] * height * width
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shape of each parameter; a convolution's weight is [outputs, inputs, size, size]."""
+        shapes: Shapes = {}
+        for index, (inputs, outputs) in enumerate(pairwise([self.inputs, *self.channels])):
+            shapes[f"convolutions.{index}.weight"] = (outputs, inputs, self.kernel_size, self.kernel_size)
+            shapes[f"convolutions.{index}.bias"] = (outputs,)
+            if self.normalization is not ImageNormalization.NONE:
+                shapes |= {f"normalizations.{index}.{name}": (outputs,) for name in ("weight", "bias")}
+        return shapes | _dense([self.flat, *self.hidden, self.outputs])
+
+    @property
+    def buffers(self) -> Shapes:
+        """Shape of what is part of the model's state, but not trained: the statistics of the batch normalisation."""
+        shapes: Shapes = {}
+        if self.normalization is ImageNormalization.BATCH:
+            for index, outputs in enumerate(self.channels):
+                shapes |= {f"normalizations.{index}.{name}": (outputs,) for name in ("running_mean", "running_var")}
+                shapes[f"normalizations.{index}.num_batches_tracked"] = ()
+        return shapes
+
+    @property
+    def last(self) -> str | None:
+        """Name of the weight that no activation follows."""
+        return f"layers.{len(self.hidden)}.weight"
+
+    @property
+    def nonlinearity(self) -> Activation | None:
+        """What stands between its layers."""
+        return self.activation
+
+    @property
+    def work(self) -> int:
+        """About how many multiplications a row costs."""
+        layers = zip(pairwise([self.inputs, *self.channels]), self.sizes, strict=False)
+        kernel = self.kernel_size**2
+        convolutions = sum(inputs * outputs * kernel * height * width for (inputs, outputs), (height, width) in layers)
+        return convolutions + _count(_dense([self.flat, *self.hidden, self.outputs]))
+
+    @property
+    def widest(self) -> int:
+        """Numbers of the largest layer's outputs, for one row."""
+        layers = zip(self.channels, self.sizes, strict=False)
+        return max(*(channels * height * width for channels, (height, width) in layers), *self.hidden, self.outputs)
+
+    @property
+    def words(self) -> str:
+        """Its layers for a person."""
+        channels = " - ".join(str(number) for number in (self.inputs, *self.channels))
+        dense = " - ".join(str(width) for width in (self.flat, *self.hidden, self.outputs))
+        return (
+            f"images of {self.height} x {self.width} pixels; convolutions of {self.kernel_size} x {self.kernel_size} pixels, "
+            f"channels {channels}, normalization {self.normalization}, pooling {self.pooling}; dense layers {dense}"
+        )
+
+
+class Recurrent(Layers):
+    """Recurrent layers over a window of rows, and a dense layer on the state that the last one has after the window.
+
+    It takes windows [rows, steps, inputs]. `dropout` is the share of each layer's outputs that a training step leaves out.
+    """
+
+    kind: Literal["Recurrent"] = "Recurrent"
+    steps: int = Field(ge=1)
+    inputs: int = Field(ge=1)
+    cell: Cell
+    size: int = Field(ge=1)
+    layers: int = Field(ge=1)
+    direction: Direction
+    outputs: int = Field(ge=1)
+    dropout: float = 0.0
+    head: Head
+
+    @property
+    def directions(self) -> int:
+        """Number of ways in which a window is read."""
+        return 2 if self.direction is Direction.BIDIRECTIONAL else 1
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shape of each parameter; a recurrent weight holds the gates' weights [size, inputs], one below the other."""
+        shapes: Shapes = {}
+        for layer in range(self.layers):
+            inputs = self.inputs if layer == 0 else self.size * self.directions
+            for reverse in ("", "_reverse")[: self.directions]:
+                stacked = GATES[self.cell] * self.size
+                shapes[f"recurrence.weight_ih_l{layer}{reverse}"] = (stacked, inputs)
+                shapes[f"recurrence.weight_hh_l{layer}{reverse}"] = (stacked, self.size)
+                shapes[f"recurrence.bias_ih_l{layer}{reverse}"] = (stacked,)
+                shapes[f"recurrence.bias_hh_l{layer}{reverse}"] = (stacked,)
+        return shapes | {"output.weight": (self.outputs, self.size * self.directions), "output.bias": (self.outputs,)}
+
+    def gates(self, name: str) -> int:
+        """How many gates' weights a weight holds."""
+        return GATES[self.cell] if name.startswith("recurrence.") else 1
+
+    @property
+    def last(self) -> str | None:
+        """Name of the weight that no activation follows."""
+        return "output.weight"
+
+    @property
+    def nonlinearity(self) -> Activation | None:
+        """What a state goes through."""
+        return Activation.TANH
+
+    @property
+    def work(self) -> int:
+        """About how many multiplications a window costs."""
+        return self.steps * self.parameters
+
+    @property
+    def widest(self) -> int:
+        """Numbers of the largest layer's outputs, for one window."""
+        return self.steps * max(self.inputs, GATES[self.cell] * self.size * self.directions)
+
+    @property
+    def words(self) -> str:
+        """Its layers for a person."""
+        way = "both ways" if self.directions == 2 else "forward"
+        layers = f"{self.layers} layer{'' if self.layers == 1 else 's'} of {self.size} {self.cell} units"
+        return f"windows of {self.steps} steps and {self.inputs} columns, read {way}; {layers}; outputs {self.outputs}"
+
+
+def _kind(value: Any) -> str:
+    """The kind of an architecture; bundles of before there were several do not name it."""
+    kind = value.get("kind", "Dense") if isinstance(value, dict) else getattr(value, "kind", "Dense")
+    return str(kind)
+
+
+Architecture: TypeAlias = Annotated[
+    Annotated[Dense, Tag("Dense")] | Annotated[Convolutional, Tag("Convolutional")] | Annotated[Recurrent, Tag("Recurrent")],
+    Discriminator(_kind),
+]
+"""What a model is, by `kind`. All have head, shapes, buffers, last, nonlinearity, dropout, parameters, work, widest and words."""
+
+
+def dense(architecture: Architecture) -> Dense:
+    """The architecture, if it is one that NumPy computes.
+
+    Raises:
+        ModelInvalid: it is not.
+    """
+    if not isinstance(architecture, Dense):
+        raise ModelInvalid(f"a model of kind {architecture.kind} is computed by torch alone: set the engine to Torch")
+    return architecture
+
+
+def build(model: blocks.Model, inputs: tuple[int, ...], classes: int, loss: LossType) -> Architecture:
+    """The architecture of a family for rows of the shape `inputs` and classes (0 for regression), trained on a loss.
+
+    Raises:
+        ModelInvalid: its layers do not go with the rows.
+    """
     head: Head = "Identity"
     outputs = classes or 1
     if loss is LossType.PERCEPTRON:
@@ -53,14 +290,69 @@ def build(model: blocks.Model, inputs: int, classes: int, loss: LossType) -> Arc
         head, outputs = "Sigmoid", 1
     elif classes:
         head = "Softmax"
-    if model.family is not Family.MULTILAYER_PERCEPTRON:
-        return Architecture(inputs=inputs, outputs=outputs, head=head)
-    shape = model.multilayer_perceptron or blocks.MultilayerPerceptron()
-    return Architecture(
-        inputs=inputs,
+    match model.family:
+        case Family.CONVOLUTIONAL_NETWORK:
+            return _convolutional(model.convolutional_network or blocks.ConvolutionalNetwork(), inputs, outputs, head)
+        case Family.RECURRENT_NETWORK:
+            recurrent = model.recurrent_network or blocks.RecurrentNetwork()
+            return Recurrent(
+                steps=inputs[0],
+                inputs=inputs[1],
+                cell=recurrent.cell,
+                size=recurrent.hidden_size,
+                layers=recurrent.layers,
+                direction=recurrent.direction,
+                outputs=outputs,
+                dropout=recurrent.dropout,
+                head=head,
+            )
+        case Family.MULTILAYER_PERCEPTRON:
+            shape = model.multilayer_perceptron or blocks.MultilayerPerceptron()
+            return Dense(
+                inputs=inputs[0],
+                hidden=list(shape.hidden_layers),
+                outputs=outputs,
+                activation=shape.activation,
+                dropout=shape.dropout,
+                head=head,
+            )
+        case _:
+            return Dense(inputs=inputs[0], outputs=outputs, head=head)
+
+
+def _convolutional(shape: blocks.ConvolutionalNetwork, inputs: tuple[int, ...], outputs: int, head: Head) -> Convolutional:
+    height, width, channels = inputs
+    halved = 0 if shape.pooling is Pooling.NONE else len(shape.channels)
+    if min(height, width) >> halved == 0:
+        raise ModelInvalid(
+            f"images of {height} x {width} pixels are halved after each of {halved} convolutions, and no pixel is left: "
+            "give model.convolutionalNetwork.channels fewer entries, or set its pooling to None"
+        )
+    return Convolutional(
+        height=height,
+        width=width,
+        inputs=channels,
+        channels=list(shape.channels),
+        kernel_size=shape.kernel_size,
+        pooling=shape.pooling,
+        normalization=shape.normalization,
         hidden=list(shape.hidden_layers),
         outputs=outputs,
         activation=shape.activation,
         dropout=shape.dropout,
         head=head,
     )
+
+
+def _dense(widths: list[int]) -> Shapes:
+    """Parameters of dense layers between these widths."""
+    shapes: Shapes = {}
+    for index, (inputs, outputs) in enumerate(pairwise(widths)):
+        shapes[f"layers.{index}.weight"] = (outputs, inputs)
+        shapes[f"layers.{index}.bias"] = (outputs,)
+    return shapes
+
+
+def _count(shapes: Shapes) -> int:
+    """Number of entries of these shapes."""
+    return sum(math.prod(shape) for shape in shapes.values())

@@ -1,5 +1,6 @@
 """Seeded first parameters, drawn by NumPy for both engines, so that they start alike."""
 
+import math
 from typing import cast
 
 import numpy as np
@@ -16,31 +17,34 @@ UNSET_SCALE = {InitializationMethod.NORMAL: 0.01, InitializationMethod.UNIFORM: 
 
 def decide(architecture: Architecture) -> tuple[InitializationMethod, str]:
     """The method for an architecture where the spec says Auto, and why it is the one."""
-    if not architecture.hidden:
+    activation = architecture.nonlinearity
+    if activation is None:
         reason = "the loss of a model without hidden layers is convex: any start leads to the same end"
         return InitializationMethod.ZEROS, reason
-    if architecture.activation in (Activation.TANH, Activation.SIGMOID):
-        return InitializationMethod.XAVIER_UNIFORM, f"keeps the variance through {architecture.activation} layers"
-    return InitializationMethod.HE_NORMAL, f"keeps the variance through {architecture.activation} layers"
+    if activation in (Activation.TANH, Activation.SIGMOID):
+        return InitializationMethod.XAVIER_UNIFORM, f"keeps the variance through {activation} layers"
+    return InitializationMethod.HE_NORMAL, f"keeps the variance through {activation} layers"
 
 
 def initial_parameters(architecture: Architecture, initialization: Initialization, seed: int) -> dict[str, Floats]:
-    """Parameters by name, float64; biases are zero. The method must be decided (not Auto).
+    """Parameters and buffers by name, float64. The method must be decided (not Auto).
 
-    The last of several layers is drawn by Xavier where the others are by He, for no ReLU follows that would halve the variance.
+    Weights of two dimensions and more are drawn; biases are zero, scales and variances of a normalisation one. The last weight
+    is drawn by Xavier where the others are by He, for no ReLU follows that would halve the variance.
     """
     random = np.random.default_rng([seed, STREAM])
-    last = f"layers.{architecture.depth - 1}.weight"
     parameters: dict[str, Floats] = {}
-    for name, shape in architecture.shapes.items():
+    for name, shape in (architecture.shapes | architecture.buffers).items():
         method = initialization.method
-        if name.endswith("bias"):
-            parameters[name] = np.zeros(shape)
+        if len(shape) < 2:
+            parameters[name] = np.full(shape, 1.0 if name.endswith(("weight", "running_var")) else 0.0)
             continue
-        if name == last and architecture.hidden:
+        if name == architecture.last:
             method = AFTER_NO_RELU.get(method, method)
         scale = UNSET_SCALE.get(method, 1.0) if initialization.scale is None else initialization.scale
-        parameters[name] = scale * _drawn(method, cast(tuple[int, int], shape), random)
+        gates = architecture.gates(name)
+        matrix = (shape[0] // gates, *shape[1:])
+        parameters[name] = scale * np.concatenate([_drawn(method, matrix, random) for _ in range(gates)])
     return parameters
 
 
@@ -50,13 +54,15 @@ AFTER_NO_RELU = {
 }
 
 
-def _drawn(method: InitializationMethod, shape: tuple[int, int], random: np.random.Generator) -> Floats:
-    """A weight [outputs, inputs] of scale 1.
+def _drawn(method: InitializationMethod, shape: tuple[int, ...], random: np.random.Generator) -> Floats:
+    """A weight [outputs, inputs, ...] of scale 1; a kernel's pixels count as so many inputs and outputs, as in torch.
 
     Glorot and Bengio 2010: variance 2/(inputs + outputs). He et al. 2015: variance 2/inputs. Uniform ones within the root of
-    three times the variance. Saxe et al. 2014: orthonormal rows or columns, whichever are fewer.
+    three times the variance. Saxe et al. 2014: orthonormal rows or columns of the matrix [outputs, inputs * pixels], whichever
+    are fewer.
     """
-    outputs, inputs = shape
+    kernel = math.prod(shape[2:])
+    inputs, outputs = shape[1] * kernel, shape[0] * kernel
     xavier, he = 2 / (inputs + outputs), 2 / inputs
     match method:
         case InitializationMethod.NORMAL:
@@ -73,8 +79,9 @@ def _drawn(method: InitializationMethod, shape: tuple[int, int], random: np.rand
             return random.uniform(-np.sqrt(3 * he), np.sqrt(3 * he), shape)
         case InitializationMethod.ORTHOGONAL:
             # The signs make the draw uniform over all orthogonal matrices (Mezzadri 2007).
-            q, r = np.linalg.qr(random.normal(size=(max(shape), min(shape))))
+            matrix = (shape[0], inputs)
+            q, r = np.linalg.qr(random.normal(size=(max(matrix), min(matrix))))
             q *= np.sign(np.diag(r))
-            return cast(Floats, q if outputs >= inputs else q.T)
+            return cast(Floats, (q if shape[0] >= inputs else q.T).reshape(shape))
         case _:
             return np.zeros(shape)

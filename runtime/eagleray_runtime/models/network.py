@@ -7,7 +7,7 @@ import numpy as np
 
 from eagleray_runtime.arrays import AnyArray, Floats
 from eagleray_runtime.contract.blocks import Activation
-from eagleray_runtime.models.architecture import Architecture
+from eagleray_runtime.models.architecture import Dense
 from eagleray_runtime.models.losses import Loss
 
 LEAK = 0.01
@@ -22,7 +22,7 @@ class Network:
     `flat` is float64 [parameters]; `parameters` are views of it by name.
     """
 
-    def __init__(self, architecture: Architecture, parameters: Mapping[str, AnyArray] | None = None) -> None:
+    def __init__(self, architecture: Dense, parameters: Mapping[str, AnyArray] | None = None) -> None:
         """Make a network with these parameters (copied), or with zeros.
 
         Raises:

@@ -3,7 +3,6 @@
 - `app`: the Serve application
 - `protocol`: HTTP requests to answers, as an ASGI application
 - `tensors`: the protocol's tensors, in JSON or binary
-- `model`: one loaded bundle: tensors in, tensors out
-- `predictor` with `numpy_predictor` and `torch_predictor` (the only module here that imports torch)
+- `model`: one loaded bundle: tensors in, tensors out; `inputs`: from a request's tensors to what the model computes with
 - `metering`: requests, errors and latency; `middleware`: what the HTTP path of Serve leaves out for us
 """

@@ -34,7 +34,7 @@ def build(args: dict[str, Any]) -> serve.Application:
     def open_inference() -> OpenInference:
         # Serve pickles an application object that is given to it, module state and all: only one made here is the replica's own.
         model = load_model(config)
-        model.infer([decode(tensor, None)[0] for tensor in model.example["inputs"]])
+        model.infer([decode(tensor, None, model.files)[0] for tensor in model.example["inputs"]])
         # What is loaded stays: collecting it again and again costs several percent of the requests.
         gc.collect()
         gc.freeze()

@@ -121,7 +121,7 @@ class OpenInference:
         request, binary = _parse(body, headers.get(HEADER_LENGTH))
         tensors: list[Tensor] = []
         for item in request["inputs"]:
-            tensor, taken = decode(item, binary)
+            tensor, taken = decode(item, binary, self._model.files)
             tensors.append(tensor)
             if taken and binary is not None:
                 binary = binary[taken:]

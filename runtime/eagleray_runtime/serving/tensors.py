@@ -4,7 +4,9 @@ A tensor is `{"name", "shape", "datatype", "data"}`; with the binary extension i
 little-endian, and `parameters.binary_data_size` says how many. BYTES elements then carry their length before them (uint32).
 """
 
+import base64
 import struct
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,14 +37,19 @@ class BadTensorError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A decoded input: float64 (NaN for a JSON null) or object (str, None for null), in the shape that it came with."""
+    """A decoded input, in the shape that it came with: float64 (NaN for a JSON null) or object.
+
+    Objects are str, or bytes where the input holds files; None stands for null and for what is empty.
+    """
 
     name: str
     values: AnyArray
 
 
-def decode(tensor: Any, binary: memoryview | None) -> tuple[Tensor, int]:
+def decode(tensor: Any, binary: memoryview | None, files: Collection[str] = ()) -> tuple[Tensor, int]:
     """Decode one input; `binary` is what is left of the bytes after the JSON. Also how many of them were taken.
+
+    The elements of the inputs named in `files` are files: as they are in binary, in base64 in JSON.
 
     Raises:
         BadTensorError: it is malformed.
@@ -61,9 +68,15 @@ def decode(tensor: Any, binary: memoryview | None) -> tuple[Tensor, int]:
         taken = parameters["binary_data_size"]
         if binary is None or type(taken) is not int or not 0 <= taken <= len(binary):
             raise BadTensorError(f"input {name}: binary_data_size {taken} does not fit the bytes of the request")
-        values = _texts_of(name, binary[:taken]) if text else _numbers_of(name, binary[:taken], NUMBERS[datatype])
+        values = (
+            _elements_of(name, binary[:taken], _file if name in files else _text)
+            if text
+            else _numbers_of(name, binary[:taken], NUMBERS[datatype])
+        )
     elif "data" in tensor:
         values = _texts(name, tensor["data"]) if text else _numbers(name, tensor["data"])
+        if text and name in files:
+            values = _files(name, values)
     else:
         raise BadTensorError(f"input {name}: data is missing")
     try:
@@ -116,8 +129,36 @@ def _numbers_of(name: str, content: memoryview, dtype: np.dtype[Any]) -> AnyArra
     return np.frombuffer(content, dtype=dtype).astype(np.float64)
 
 
-def _texts_of(name: str, content: memoryview) -> Texts:
-    texts: list[str | None] = []
+def _files(name: str, values: Texts) -> AnyArray:
+    """Files [elements], bytes or None, of base64."""
+    try:
+        found = [None if value is None else base64.b64decode(value, validate=True) for value in values]
+    except ValueError as error:
+        raise BadTensorError(
+            f"input {name}: the elements are files, which stand in JSON in base64, and one does not: {error}"
+        ) from error
+    return _objects(found)
+
+
+def _objects(values: list[Any]) -> AnyArray:
+    array = np.empty(len(values), dtype=np.object_)
+    array[:] = values
+    return array
+
+
+def _file(name: str, content: memoryview) -> bytes | None:
+    return bytes(content) or None
+
+
+def _text(name: str, content: memoryview) -> str | None:
+    try:
+        return str(content, "utf-8") or None
+    except UnicodeDecodeError as error:
+        raise BadTensorError(f"input {name}: a string is not UTF-8") from error
+
+
+def _elements_of(name: str, content: memoryview, read: Callable[[str, memoryview], Any]) -> AnyArray:
+    elements: list[Any] = []
     position = 0
     while position < len(content):
         start = position + 4
@@ -127,8 +168,5 @@ def _texts_of(name: str, content: memoryview) -> Texts:
         position = start + length
         if position > len(content):
             raise BadTensorError(f"input {name}: a string is longer than the bytes that are left")
-        try:
-            texts.append(str(content[start:position], "utf-8") or None)
-        except UnicodeDecodeError as error:
-            raise BadTensorError(f"input {name}: a string is not UTF-8") from error
-    return np.array(texts, dtype=np.object_)
+        elements.append(read(name, content[start:position]))
+    return _objects(elements)

@@ -76,6 +76,11 @@ class Store:
         with self._refusals("delete", f"{self.path}/{name}"):
             self._files.rm_file(f"{self.path}/{name}")
 
+    def find_below(self) -> list[str]:
+        """Paths of all files below the folder, sorted; of a file of no folder, and of an empty folder, none."""
+        with self._refusals("list", self.path):
+            return sorted(str(path) for path in self._files.find(self.path) if str(path).startswith(f"{self.path}/"))
+
     def exists(self, name: str) -> bool:
         """Whether the folder holds a file of this name."""
         with self._refusals("look up", f"{self.path}/{name}"):

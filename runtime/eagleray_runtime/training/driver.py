@@ -6,6 +6,7 @@ import sys
 import traceback
 from pathlib import Path
 
+import numpy as np
 from pydantic import ValidationError
 
 from eagleray_runtime.bundle.coefficients import original_units
@@ -25,10 +26,10 @@ from eagleray_runtime.contract.reports import (
     SavedModel,
     Stage,
 )
-from eagleray_runtime.data.dataset import Cleaned, Dataset, clean, folds, prepare
-from eagleray_runtime.data.rows import read
+from eagleray_runtime.data.dataset import Cleaned, Dataset, clean, folds, prepare, read_rows
 from eagleray_runtime.errors import ModelInvalid, RuntimeFailure
-from eagleray_runtime.models.network import Network
+from eagleray_runtime.models.architecture import Dense
+from eagleray_runtime.models.predictor import evaluating
 from eagleray_runtime.reports import Reporter, Stopped, UndeliveredError
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training.crossvalidation import Scores, cross_validate
@@ -86,7 +87,7 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
     if (finished := _finished(config, output)) is not None:
         log.info("an earlier attempt has completed the bundle at %s: only reporting it", output.uri)
         return finished
-    rows = read(config)
+    rows = read_rows(config)
     found: list[Choice] = []
     if config.search is not None:
         config, found = search(config, config.search, rows, checkpoints, progress)
@@ -117,7 +118,8 @@ def _cross_validate(config: TrainingConfig, cleaned: Cleaned, checkpoints: Store
         place = below(config.checkpoints, f"{config.resource.uid}/fold-{number}")
         progress.fold = number
         outcome = train(config.model_copy(update={"checkpoints": place}), plan, fold, progress)
-        return defined(answers(Network(plan.architecture, outcome.parameters), fold, fold.validation), plan.metrics)
+        predict = evaluating(plan.architecture, outcome.parameters)
+        return defined(answers(predict, plan.architecture.head, fold, fold.validation), plan.metrics)
 
     metrics = cross_validate(folds(config, cleaned, wanted.folds), score, checkpoints)
     progress.fold = wanted.folds
@@ -128,27 +130,32 @@ def _draft(
     config: TrainingConfig, plan: Plan, dataset: Dataset, outcome: Outcome, over_folds: list[Metric], progress: Progress
 ) -> Manifest:
     """The manifest but for its files, with the metrics of the finished model."""
-    network = Network(plan.architecture, outcome.parameters)
+    architecture = plan.architecture
+    predict = evaluating(architecture, outcome.parameters)
     coefficients = None
-    if not plan.architecture.hidden:
+    if isinstance(architecture, Dense) and not architecture.hidden:
         coefficients = original_units(
             dataset.preparation,
-            network.parameters["layers.0.weight"],
-            network.parameters["layers.0.bias"],
+            outcome.parameters["layers.0.weight"].astype(np.float64),
+            outcome.parameters["layers.0.bias"].astype(np.float64),
             # The one output of two classes is the logit of the second.
-            dataset.classes[-plan.architecture.outputs :] or [dataset.target],
+            dataset.classes[-architecture.outputs :] or [dataset.target],
         )
     resource = config.resource
     return Manifest(
         family=config.model.family,
         task=dataset.task,
         engine="NumPy" if config.engine is Engine.NUMPY else "Torch",
-        architecture=plan.architecture,
-        signature=signature(dataset.preparation, plan.architecture.head, dataset.classes),
+        architecture=architecture,
+        signature=signature(dataset.preparation, architecture.head, dataset.classes, config.data.sequence),
         preparation=dataset.preparation,
+        sequence=config.data.sequence,
         target=dataset.target,
         classes=dataset.classes,
-        metrics=[*evaluate(network, dataset, plan.metrics, config.evaluation.confidence_percent, plan.seed), *over_folds],
+        metrics=[
+            *evaluate(predict, architecture.head, dataset, plan.metrics, config.evaluation.confidence_percent, plan.seed),
+            *over_folds,
+        ],
         history=outcome.history,
         coefficients=coefficients,
         lineage=Lineage(

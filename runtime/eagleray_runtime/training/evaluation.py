@@ -1,13 +1,15 @@
 """How good the finished model is on each part of the data, with how sure that is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 
+from eagleray_runtime.arrays import AnyArray, Floats
 from eagleray_runtime.contract.reports import Metric
 from eagleray_runtime.data.dataset import Dataset, Part
-from eagleray_runtime.models.network import Network
+from eagleray_runtime.models.heads import Head
+from eagleray_runtime.models.predictor import Predictor
 from eagleray_runtime.training import metrics
 from eagleray_runtime.training.metrics import Classes, Numbers
 
@@ -18,8 +20,10 @@ STREAM = 3
 """First word after the seed that keeps these random numbers apart from those of training."""
 
 
-def evaluate(network: Network, dataset: Dataset, names: Sequence[str], confidence_percent: int, seed: int) -> list[Metric]:
-    """The named metrics, part by part; validation and test part with their confidence interval.
+def evaluate(
+    predict: Predictor, head: Head, dataset: Dataset, names: Sequence[str], confidence_percent: int, seed: int
+) -> list[Metric]:
+    """The named metrics of what a model predicts, part by part; validation and test part with their confidence interval.
 
     A part without rows has no metrics, nor has a part one that is not defined for it.
     """
@@ -32,7 +36,7 @@ def evaluate(network: Network, dataset: Dataset, names: Sequence[str], confidenc
     for number, (name, part) in enumerate(parts):
         if not part.rows:
             continue
-        of = answers(network, dataset, part)
+        of = answers(predict, head, dataset, part)
         values = defined(of, names)
         spans = {}
         if name != "Training":
@@ -43,9 +47,9 @@ def evaluate(network: Network, dataset: Dataset, names: Sequence[str], confidenc
     return found
 
 
-def answers(network: Network, dataset: Dataset, part: Part) -> Numbers | Classes:
-    """What the model says of a part."""
-    return metrics.answers(network.architecture.head, dataset.preparation.target, network.forward(part.x), part.y)
+def answers(predict: Callable[[AnyArray], Floats], head: Head, dataset: Dataset, part: Part) -> Numbers | Classes:
+    """What a model with this head says of a part; `predict` gives its outputs before the head."""
+    return metrics.answers(head, dataset.preparation.target, predict(part.x), part.y)
 
 
 def defined(of: Numbers | Classes, names: Sequence[str]) -> dict[str, float]:

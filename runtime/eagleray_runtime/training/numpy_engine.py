@@ -14,6 +14,7 @@ from eagleray_runtime.arrays import AnyArray, Floats
 from eagleray_runtime.contract.blocks import Gradients
 from eagleray_runtime.data.dataset import Dataset
 from eagleray_runtime.errors import Diverged
+from eagleray_runtime.models.architecture import dense
 from eagleray_runtime.models.initialization import initial_parameters
 from eagleray_runtime.models.network import Network
 from eagleray_runtime.storage import Store
@@ -37,7 +38,8 @@ class Run:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.network = Network(plan.architecture, initial_parameters(plan.architecture, plan.initialization, plan.seed))
+        self.architecture = dense(plan.architecture)
+        self.network = Network(self.architecture, initial_parameters(plan.architecture, plan.initialization, plan.seed))
         self.optimizer = optimizers.make(plan.optimizer, plan.architecture.parameters)
         self.course = Course(plan)
         self.best: Floats | None = None
@@ -92,6 +94,7 @@ def train(
 
     Raises:
         Diverged: the loss is not finite any more.
+        ModelInvalid: only torch has this architecture.
         StoreRefused: a checkpoint cannot be read or written.
     """
     run = Run(plan)
@@ -99,7 +102,7 @@ def train(
     next((content for content in checkpoints.newest_first() if run.restore(content)), None)
     course = run.course
     resumed_from = course.epoch
-    gradient = Network(plan.architecture)
+    gradient = Network(run.architecture)
     saved_at = clock()
     # Overflow is judged by the loss, once an epoch.
     with np.errstate(all="ignore"):

@@ -8,7 +8,7 @@ from eagleray_runtime.contract.reports import Choice, HistoryPoint
 
 @dataclass(frozen=True)
 class Outcome:
-    """Trained parameters by name, the losses, and how training went; `epochs` are those that were trained."""
+    """Trained parameters and buffers by name, the losses, and how training went; `epochs` are those that were trained."""
 
     parameters: dict[str, AnyArray]
     history: list[HistoryPoint]

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import (
+    Augmentation,
     Block,
     Checkpoint,
     ClassWeights,
@@ -66,6 +67,7 @@ class Plan(Block):
     epochs: int
     seed: int
     unit: float
+    augmentation: Augmentation = Augmentation.NONE
     stop: Patience | None = None
     stop_on: str = LOSS
     plateau: Patience | None = None
@@ -113,6 +115,7 @@ def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]
         epochs=training.epochs,
         seed=training.seed,
         unit=loss.unit(dataset.preparation.target.scale),
+        augmentation=config.data.image.augmentation if config.data.image else Augmentation.NONE,
         stop=_stop(training.early_stopping, architecture, dataset),
         stop_on=training.early_stopping.metric if training.early_stopping else LOSS,
         plateau=_plateau(training.schedule),

@@ -5,6 +5,7 @@ workers changes how long training takes and not (but for rounding) what comes ou
 """
 
 import json
+import math
 import sys
 import tempfile
 import time
@@ -25,17 +26,19 @@ from ray.train.v2.api.exceptions import ControllerError, PreemptionError, Traini
 from safetensors.torch import load_file, save_file
 from torch.nn.parallel import DistributedDataParallel
 
-from eagleray_runtime.contract.blocks import OptimizerType
+from eagleray_runtime.contract.blocks import Augmentation, OptimizerType
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, HistoryPoint
 from eagleray_runtime.data.dataset import Dataset, Part
 from eagleray_runtime.data.scaling import Affine
 from eagleray_runtime.errors import Diverged, WorkerLost
 from eagleray_runtime.models.initialization import initial_parameters
+from eagleray_runtime.models.torch_batch import BatchNormalization
 from eagleray_runtime.models.torch_losses import total_loss
-from eagleray_runtime.models.torch_network import TorchNetwork
+from eagleray_runtime.models.torch_network import torch_network
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import metrics
+from eagleray_runtime.training.augmentation import Light
 from eagleray_runtime.training.course import Course
 from eagleray_runtime.training.optimizers import RMS_DECAY, Rule
 from eagleray_runtime.training.order import dropout_stream, row_order
@@ -160,18 +163,18 @@ def _lost(error: TrainingFailedError) -> str | None:
 
 
 def _arrays(part: Part) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    return part.x.astype(np.float32), part.y if part.y.dtype == np.int64 else part.y.astype(np.float32)
+    return part.x.astype(np.float32, copy=False), part.y if part.y.dtype == np.int64 else part.y.astype(np.float32)
 
 
 class Run:
     """State of one worker: what a checkpoint holds and the next epoch depends on.
 
-    `best` are the parameters of the best epoch so far by name, where the plan looks for one.
+    `best` are parameters and buffers of the best epoch so far by name, where the plan looks for one.
     """
 
     def __init__(self, plan: Plan, device: torch.device, rank: int, world: int) -> None:
         self.plan, self.rank, self.world = plan, rank, world
-        self.network = TorchNetwork(plan.architecture)
+        self.network = torch_network(plan.architecture)
         self.network.set_parameters(initial_parameters(plan.architecture, plan.initialization, plan.seed))
         self.network.to(device)
         self.optimizer = make_optimizer(plan.optimizer, self.network)
@@ -248,6 +251,10 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
             run.restore(Path(folder))
     course, resumed_from = run.course, run.course.epoch
     group = torch.distributed.new_group(backend="nccl") if device.type == "cuda" and world > 1 else None
+    if world > 1:
+        for module in run.network.modules():
+            if isinstance(module, BatchNormalization):
+                module.share(group)
     model = ray.train.torch.prepare_model(
         run.network,
         move_to_device=device,
@@ -317,6 +324,10 @@ def _epoch(run: Run, model: torch.nn.Module, part: tuple[torch.Tensor, torch.Ten
     plan, course = run.plan, run.course
     if plan.architecture.dropout:
         torch.manual_seed(int(dropout_stream(plan.seed, course.epoch + 1, run.rank).integers(2**31)))
+    augment = None
+    if plan.augmentation is Augmentation.LIGHT:
+        augment = Light(plan.seed, course.epoch + 1, *x.shape[:3])
+    parts = plan.gradients.accumulation_steps
     total = torch.zeros((), device=x.device)
     # The workers' gradients are averaged, so a sum over all rows needs their number as a factor.
     factors = {
@@ -326,12 +337,14 @@ def _epoch(run: Run, model: torch.nn.Module, part: tuple[torch.Tensor, torch.Ten
     }
     for share, rows in _batches(run, len(y), x.device):
         run.optimizer.zero_grad()
-        pieces = share.chunk(plan.gradients.accumulation_steps) if plan.gradients.accumulation_steps > 1 else (share,)
+        # As many pieces on every worker, for normalisation over the workers waits for each of them; none without any row.
+        pieces = share.tensor_split(most) if (most := min(parts, math.ceil(rows / run.world))) > 1 else (share,)
         for piece in pieces:
             # Gradients travel between workers once a step, with its last piece.
             alone = piece is not pieces[-1] and isinstance(model, DistributedDataParallel)
             with model.no_sync() if alone else nullcontext():
-                loss = total_loss(plan.loss, model(x[piece]), y[piece])
+                batch = x[piece] if augment is None else augment(x, piece)
+                loss = total_loss(plan.loss, model(batch), y[piece])
                 loss.backward(factors[rows])
                 total += loss.detach()
         if plan.gradients.clip_value is not None:
@@ -351,10 +364,10 @@ def _held_out(run: Run, part: tuple[torch.Tensor, torch.Tensor], target: Affine)
     run.network.eval()
     with torch.no_grad():
         x, y = (values[run.rank :: run.world] for values in part)
-        loss = float(total_loss(plan.loss, run.network(x), y))
+        loss = float(total_loss(plan.loss, run.network.in_pieces(x), y))
         metric = 0.0
         if plan.stop is not None and plan.stop_on != LOSS and run.rank == 0:
-            outputs = run.network(part[0]).double().cpu().numpy()
+            outputs = run.network.in_pieces(part[0]).double().cpu().numpy()
             of = metrics.answers(plan.architecture.head, target, outputs, part[1].cpu().numpy())
             metric = metrics.value(plan.stop_on, of)
     run.network.train()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from eagleray_runtime.arrays import AnyArray, Floats
 from eagleray_runtime.contract.blocks import Evaluation
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import FailureReason
@@ -13,6 +14,7 @@ from eagleray_runtime.data.dataset import Cleaned, Dataset, clean, folds, prepar
 from eagleray_runtime.data.rows import Rows
 from eagleray_runtime.errors import ModelInvalid, RuntimeFailure, StoreRefused
 from eagleray_runtime.models.network import Network
+from eagleray_runtime.models.predictor import evaluating
 from eagleray_runtime.reports import Stopped
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import metrics
@@ -150,7 +152,7 @@ def _trained(config: TrainingConfig, dataset: Dataset, trial: Trial, progress: P
     plan, _ = decide(config, dataset)
 
     def value(network: Network) -> float:
-        return judged(trial.metric, plan, network, dataset)
+        return judged(trial.metric, plan, network.forward, dataset)
 
     halving = None
     if trial.cutoffs is not None and rungs is not None:
@@ -160,12 +162,12 @@ def _trained(config: TrainingConfig, dataset: Dataset, trial: Trial, progress: P
         rungs.update(halving.rungs)
         if halving.halted:
             raise Halted
-    return value(Network(plan.architecture, outcome.parameters))
+    return judged(trial.metric, plan, evaluating(plan.architecture, outcome.parameters), dataset)
 
 
-def judged(metric: str, plan: Plan, network: Network, dataset: Dataset) -> float:
-    """The loss, in the target's own unit, or a metric of the validation part."""
+def judged(metric: str, plan: Plan, predict: Callable[[AnyArray], Floats], dataset: Dataset) -> float:
+    """The loss, in the target's own unit, or a metric of the validation part; `predict` gives outputs before the head."""
     part = dataset.validation
     if metric == LOSS:
-        return plan.loss.mean(network.forward(part.x), part.y)[0] * plan.unit
-    return metrics.value(metric, answers(network, dataset, part))
+        return plan.loss.mean(predict(part.x), part.y)[0] * plan.unit
+    return metrics.value(metric, answers(predict, plan.architecture.head, dataset, part))

@@ -49,10 +49,11 @@ def test_rendering_takes_the_settings_of_an_installation(tmp_path: Path, capsys:
 
 
 @pytest.mark.parametrize("sample", sorted(SAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_sample_is_taken_by_local_mode(sample: Path) -> None:
-    from eagleray_operator.local.run import load
+def test_every_sample_is_taken_by_local_mode_where_torch_is(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from eagleray_operator.local import run
 
-    assert load([str(sample)])
+    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: object())
+    assert run.load([str(sample)])
 
 
 @pytest.mark.parametrize(
@@ -91,3 +92,17 @@ def test_running_with_torch_where_there_is_none_says_how_to_get_it(tmp_path: Pat
 def test_the_operator_without_settings_says_which_file_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["operator", "--settings", str(tmp_path / "none.json")]) == 1
     assert "none.json" in capsys.readouterr().err
+
+
+def test_a_family_that_only_torch_has_needs_it_for_the_job_and_for_what_follows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eagleray_operator.local import run
+    from eagleray_operator.local.manifests import ManifestError
+
+    file = tmp_path / "digits.yaml"
+    file.write_text((SAMPLES / "digits.yaml").read_text())
+    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ManifestError) as refused:
+        run.load([str(file)])
+    assert str(refused.value).count("engine Torch needs torch") == 2

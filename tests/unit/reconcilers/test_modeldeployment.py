@@ -1,5 +1,7 @@
 """A ModelDeployment from its first sight through changes of its content and its numbers."""
 
+import json
+
 import pytest
 import yaml
 
@@ -229,6 +231,17 @@ def test_a_deployment_waits_for_its_job_and_follows_when_it_has_succeeded():
     assert plan.status["model"]["trainingJob"] == "iris"
     config = next(child for child in plan.apply if child["kind"] == "ConfigMap")
     assert DIGEST in config["data"]["config.json"]
+
+
+@pytest.mark.parametrize(("family", "engine"), [("ConvolutionalNetwork", "Torch"), ("MultilayerPerceptron", "NumPy")])
+def test_a_job_of_a_family_that_only_torch_has_is_served_by_torch(family, engine):
+    saved = {"uri": "s3://models/default/iris/uid-of-j", "digest": DIGEST, "sizeBytes": 1, "parameters": 1, "engine": "Torch"}
+    conditions = [{"type": "Succeeded", "status": "True", "reason": "Completed"}]
+    done = job_manifest(status={"conditions": conditions, "model": saved}, model={"family": family})
+    plan = plan_of(deployment(**FOLLOW), see(references={JOB: done}))
+    config = next(child for child in plan.apply if child["kind"] == "ConfigMap")
+    assert json.loads(config["data"]["config.json"])["engine"] == engine
+    assert ("engine.type", engine) in {(choice["field"], choice["value"]) for choice in plan.status["chosen"]}
 
 
 def test_a_model_that_failed_a_gate_is_not_followed():

@@ -1,5 +1,7 @@
 """A TrainingJob from its first sight to its end."""
 
+import json
+
 import pytest
 
 from eagleray_operator.api import names
@@ -396,6 +398,16 @@ def test_a_running_attempt_keeps_its_image_when_the_platforms_changes():
     plan = plan_of(job(status=dict(first.status)), observed(*running(first)), settings=newer)
     image = plan.apply[-1]["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["image"]
     assert image == SETTINGS.images.numpy
+
+
+def test_a_family_that_only_torch_has_is_trained_by_torch_on_its_image():
+    plan = first_plan(data={"uri": "s3://shop/digits.npz", "target": "digit"}, model={"family": "ConvolutionalNetwork"})
+    config = next(child for child in plan.apply if child["kind"] == "ConfigMap")
+    assert json.loads(config["data"]["config.json"])["engine"] == "Torch"
+    cluster = plan.apply[-1]["spec"]["rayClusterSpec"]
+    assert cluster["headGroupSpec"]["template"]["spec"]["containers"][0]["image"] == SETTINGS.images.torch
+    reasons = {choice["field"]: choice["reason"] for choice in plan.status["chosen"]}
+    assert reasons["training.engine"] == "only torch has ConvolutionalNetwork"
 
 
 def test_no_container_of_the_users_code_can_reach_a_token_of_the_kubernetes_api():

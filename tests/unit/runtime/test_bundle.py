@@ -9,6 +9,7 @@ from eagleray_runtime.bundle.plots import loss_curve
 from eagleray_runtime.bundle.reading import read_bundle
 from eagleray_runtime.contract.reports import HistoryPoint
 from eagleray_runtime.errors import DigestMismatch, ModelInvalid, StoreRefused
+from eagleray_runtime.models.architecture import Dense
 from eagleray_runtime.reports import Reporter
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import driver
@@ -97,6 +98,19 @@ def test_a_manifest_of_a_later_version_is_refused(saved):
     path = folder / "bundle.json"
     path.write_text(path.read_text().replace('"schemaVersion": 1', '"schemaVersion": 2'))
     with pytest.raises(ModelInvalid, match="schemaVersion"):
+        read_bundle(store)
+
+
+def test_a_bundle_of_before_architectures_had_kinds_is_read_as_dense_layers(saved):
+    _, store, folder = saved
+    path = folder / "bundle.json"
+    manifest = json.loads(path.read_text())
+    assert manifest["architecture"].pop("kind") == "Dense"
+    path.write_text(json.dumps(manifest))
+    assert isinstance(read_bundle(store).manifest.architecture, Dense)
+    manifest["architecture"]["kind"] = "Quantum"
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ModelInvalid, match="architecture"):
         read_bundle(store)
 
 

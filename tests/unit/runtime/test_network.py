@@ -5,7 +5,7 @@ import pytest
 
 from eagleray_runtime.contract.blocks import Activation, Initialization, InitializationMethod, LossType
 from eagleray_runtime.models import initialization
-from eagleray_runtime.models.architecture import Architecture
+from eagleray_runtime.models.architecture import Dense
 from eagleray_runtime.models.heads import class_numbers, log_probabilities
 from eagleray_runtime.models.initialization import initial_parameters
 from eagleray_runtime.models.losses import Loss, balanced, log_softmax
@@ -83,7 +83,7 @@ def test_huge_outputs_do_not_overflow():
 
 
 def test_dropped_units_leave_the_mean_output_as_it_is():
-    architecture = Architecture(inputs=3, hidden=[2000], outputs=1, dropout=0.4, head="Identity")
+    architecture = Dense(inputs=3, hidden=[2000], outputs=1, dropout=0.4, head="Identity")
     network = Network(architecture, initial_parameters(architecture, HE, 0))
     gradient = Network(architecture)
     x, loss = np.ones((1, 3)), Loss(type=LossType.MEAN_ABSOLUTE_ERROR)
@@ -100,7 +100,7 @@ def test_dropped_units_leave_the_mean_output_as_it_is():
 
 
 def test_initial_parameters_depend_on_the_seed_alone():
-    architecture = Architecture(inputs=3, hidden=[5, 4], outputs=4, head="Softmax")
+    architecture = Dense(inputs=3, hidden=[5, 4], outputs=4, head="Softmax")
     first, again, other = (initial_parameters(architecture, HE, seed) for seed in (3, 3, 4))
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert not np.array_equal(first["layers.0.weight"], other["layers.0.weight"])
@@ -122,7 +122,7 @@ DEVIATIONS = {
 @pytest.mark.parametrize("method", DEVIATIONS)
 @pytest.mark.parametrize("scale", [None, 2.0])
 def test_initial_weights_have_the_deviation_of_their_method(method, scale):
-    architecture = Architecture(inputs=INPUTS, hidden=[OUTPUTS], outputs=1, head="Identity")
+    architecture = Dense(inputs=INPUTS, hidden=[OUTPUTS], outputs=1, head="Identity")
     weight = initial_parameters(architecture, Initialization(method=method, scale=scale), 0)["layers.0.weight"]
     unset = {InitializationMethod.NORMAL: 0.01, InitializationMethod.UNIFORM: 0.05}.get(method, 1.0)
     expected = DEVIATIONS[method] * (1.0 if scale is None else scale / unset)
@@ -133,7 +133,7 @@ def test_initial_weights_have_the_deviation_of_their_method(method, scale):
 @pytest.mark.parametrize("shape", [(30, 50), (50, 30)])
 def test_orthogonal_weights_have_orthonormal_rows_or_columns(shape):
     outputs, inputs = shape
-    architecture = Architecture(inputs=inputs, outputs=outputs, head="Softmax")
+    architecture = Dense(inputs=inputs, outputs=outputs, head="Softmax")
     method = Initialization(method=InitializationMethod.ORTHOGONAL)
     weight = initial_parameters(architecture, method, 0)["layers.0.weight"]
     square = weight @ weight.T if outputs <= inputs else weight.T @ weight
@@ -151,13 +151,13 @@ def test_orthogonal_weights_have_orthonormal_rows_or_columns(shape):
     ],
 )
 def test_the_method_that_is_left_open_follows_the_activation(hidden, activation, method):
-    architecture = Architecture(inputs=3, hidden=hidden, outputs=1, activation=activation, head="Identity")
+    architecture = Dense(inputs=3, hidden=hidden, outputs=1, activation=activation, head="Identity")
     chosen, reason = initialization.decide(architecture)
     assert chosen is method
     assert reason
 
 
 def test_a_network_refuses_parameters_of_another_shape():
-    architecture = Architecture(inputs=3, outputs=1, head="Identity")
+    architecture = Dense(inputs=3, outputs=1, head="Identity")
     with pytest.raises(ValueError, match=r"layers\.0\.bias has the shape"):
         Network(architecture, {"layers.0.weight": np.zeros((1, 3)), "layers.0.bias": np.zeros(2)})

@@ -270,7 +270,7 @@ def trained_alone(config, metric, **fields):
     dataset = load(config)
     plan, _ = driver.decide(config, dataset)
     outcome = numpy_engine.train(plan, dataset, Store(config.checkpoints), lambda end: None)
-    return judged(metric, plan, Network(plan.architecture, outcome.parameters), dataset)
+    return judged(metric, plan, Network(plan.architecture, outcome.parameters).forward, dataset)
 
 
 def with_rate(config, rate):
@@ -313,7 +313,8 @@ def test_with_folds_a_trial_is_judged_by_the_mean_over_them(job):
         for number, fold in enumerate(folds(tried, clean(tried), 3)):
             plan, _ = driver.decide(tried, fold)
             outcome = numpy_engine.train(plan, fold, Store(Location(uri=f"{config.output.uri}-{number}")), lambda end: None)
-            said = answers(Network(plan.architecture, outcome.parameters), fold, fold.validation)
+            network = Network(plan.architecture, outcome.parameters)
+            said = answers(network.forward, plan.architecture.head, fold, fold.validation)
             scores.append(float((said.answered == said.right).mean()))
         means.append(statistics.mean(scores))
     assert result.progress.search.best == pytest.approx(max(means))

@@ -99,3 +99,15 @@ def test_a_store_that_cannot_be_reached_is_told_in_its_own_words(tmp_path):
         store = Store(Location(uri="s3://bucket/path", secret_directory=str(tmp_path)))
         with pytest.raises(StoreRefused, match=r"cannot read x.*127\.0\.0\.1.*check the store's address"):
             store.read("x")
+
+
+def test_a_folder_lists_its_files_at_any_depth_in_the_order_of_their_paths(folder, tmp_path):
+    for name in ("b/2.png", "a/x/1.png", "a/1.png", "0.txt"):
+        (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pictures" / name).write_bytes(b"")
+    (tmp_path / "pictures-of-others").mkdir()
+    (tmp_path / "pictures-of-others" / "1.png").write_bytes(b"")
+    below = [path.removeprefix(f"{tmp_path}/pictures/") for path in Store(folder("pictures")).find_below()]
+    assert below == ["0.txt", "a/1.png", "a/x/1.png", "b/2.png"]
+    assert Store(folder("pictures/0.txt")).find_below() == []
+    assert Store(folder("nothing")).find_below() == []

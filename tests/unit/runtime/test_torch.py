@@ -12,7 +12,7 @@ from eagleray_runtime.contract.blocks import (
     OptimizerType,
     ScheduleType,
 )
-from eagleray_runtime.models.architecture import Architecture
+from eagleray_runtime.models.architecture import Dense
 from eagleray_runtime.models.initialization import initial_parameters
 from eagleray_runtime.models.losses import Loss
 from eagleray_runtime.models.network import Network
@@ -31,9 +31,9 @@ METHODS = [method for method in InitializationMethod if method is not Initializa
 
 def assert_the_gradients_are_those_of_autograd(made):
     from eagleray_runtime.models.torch_losses import total_loss
-    from eagleray_runtime.models.torch_network import TorchNetwork
+    from eagleray_runtime.models.torch_network import torch_network
 
-    theirs = TorchNetwork(made.network.architecture, torch.float64)
+    theirs = torch_network(made.network.architecture, torch.float64)
     theirs.set_parameters(made.network.parameters)
     gradient = Network(made.network.architecture)
 
@@ -144,10 +144,10 @@ def test_a_plateau_is_seen_when_torch_sees_it():
 
 
 SERVED = [
-    Architecture(inputs=3, outputs=1, head="Identity"),
-    Architecture(inputs=3, outputs=4, head="Softmax"),
+    Dense(inputs=3, outputs=1, head="Identity"),
+    Dense(inputs=3, outputs=4, head="Softmax"),
     *(
-        Architecture(inputs=3, hidden=[6, 5], outputs=2, dropout=0.5, activation=activation, head="Softmax")
+        Dense(inputs=3, hidden=[6, 5], outputs=2, dropout=0.5, activation=activation, head="Softmax")
         for activation in blocks.Activation
     ),
 ]
@@ -155,8 +155,8 @@ SERVED = [
 
 @pytest.mark.parametrize("architecture", SERVED, ids=lambda a: f"{a.head} {a.hidden} {a.activation}")
 def test_both_engines_serve_the_same_weights_alike(architecture):
-    from eagleray_runtime.serving.numpy_predictor import NumpyPredictor
-    from eagleray_runtime.serving.torch_predictor import TorchPredictor
+    from eagleray_runtime.models.numpy_predictor import NumpyPredictor
+    from eagleray_runtime.models.torch_predictor import TorchPredictor
 
     parameters = initial_parameters(architecture, Initialization(method=InitializationMethod.XAVIER_NORMAL), 5)
     x = np.random.default_rng(1).normal(size=(6, 3))
@@ -170,7 +170,7 @@ def test_a_torch_checkpoint_restores_network_optimiser_and_course(tmp_path):
 
     squares = Loss(type=LossType.MEAN_SQUARED_ERROR)
     plan = Plan(
-        architecture=Architecture(inputs=3, hidden=[6, 5], outputs=1, head="Identity"),
+        architecture=Dense(inputs=3, hidden=[6, 5], outputs=1, head="Identity"),
         initialization=Initialization(method=InitializationMethod.HE_NORMAL),
         loss=squares,
         optimizer=Rule(type=OptimizerType.ADAM, learning_rate=0.01),

@@ -1,9 +1,9 @@
-"""The NumPy engine of the server."""
+"""The NumPy engine of a finished model."""
 
 from collections.abc import Mapping
 
 from eagleray_runtime.arrays import AnyArray, Floats
-from eagleray_runtime.models.architecture import Architecture
+from eagleray_runtime.models.architecture import Dense
 from eagleray_runtime.models.network import Network
 
 
@@ -12,7 +12,7 @@ class NumpyPredictor:
 
     device = "cpu"
 
-    def __init__(self, architecture: Architecture, parameters: Mapping[str, AnyArray]) -> None:
+    def __init__(self, architecture: Dense, parameters: Mapping[str, AnyArray]) -> None:
         self._network = Network(architecture, parameters)
 
     def __call__(self, x: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""The torch engine of the server."""
+"""The torch engine of a finished model."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -8,7 +8,7 @@ import torch
 
 from eagleray_runtime.arrays import AnyArray, Floats
 from eagleray_runtime.models.architecture import Architecture
-from eagleray_runtime.models.torch_network import TorchNetwork
+from eagleray_runtime.models.torch_network import torch_network
 
 
 class TorchPredictor:
@@ -16,12 +16,12 @@ class TorchPredictor:
 
     def __init__(self, architecture: Architecture, parameters: Mapping[str, AnyArray]) -> None:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._network = TorchNetwork(architecture)
+        self._network = torch_network(architecture)
         self._network.set_parameters(parameters)
         self._network.to(self.device).eval()
 
-    def __call__(self, x: Floats) -> Floats:
+    def __call__(self, x: AnyArray) -> Floats:
         """Outputs before the head, float64 [rows, outputs]."""
         with torch.inference_mode():
-            outputs = self._network(torch.from_numpy(x.astype(np.float32)).to(self.device))
+            outputs = self._network.in_pieces(torch.from_numpy(x.astype(np.float32)).to(self.device))
             return cast(Floats, outputs.double().cpu().numpy())

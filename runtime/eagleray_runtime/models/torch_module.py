@@ -1,0 +1,56 @@
+"""What the torch networks of all families have in common; parameters carry the names and shapes of the architecture."""
+
+from collections.abc import Mapping
+from functools import partial
+from itertools import pairwise
+
+import torch
+from torch.nn import functional
+
+from eagleray_runtime.arrays import AnyArray
+from eagleray_runtime.contract.blocks import Activation
+from eagleray_runtime.models.architecture import Architecture
+
+ACTIVATIONS = {
+    Activation.RELU: torch.relu,
+    Activation.TANH: torch.tanh,
+    Activation.SIGMOID: torch.sigmoid,
+    Activation.GELU: partial(functional.gelu, approximate="tanh"),
+    Activation.SILU: functional.silu,
+    Activation.LEAKY_RELU: functional.leaky_relu,
+}
+
+PIECE_NUMBERS = 2**24
+"""Numbers of a layer's outputs that are computed at a time where no gradients are needed: 64 MiB of float32."""
+
+
+class TorchNetwork(torch.nn.Module):  # type: ignore[misc]
+    """A network whose outputs are those before the head, [rows, outputs]; units are dropped in training mode only."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self._piece = max(1, PIECE_NUMBERS // architecture.widest)
+
+    def in_pieces(self, x: torch.Tensor) -> torch.Tensor:
+        """Outputs of any number of rows, computed piece by piece, so that they need little memory beside their own."""
+        return torch.cat([self(piece) for piece in x.split(self._piece)])
+
+    def set_parameters(self, parameters: Mapping[str, AnyArray]) -> None:
+        """Take over parameters and buffers by name, each as the type that it has here."""
+        own = self.state_dict()
+        self.load_state_dict({name: torch.from_numpy(values.copy()).to(own[name].dtype) for name, values in parameters.items()})
+
+
+class DenseLayers(torch.nn.ModuleList):  # type: ignore[misc]
+    """Dense layers with an activation after each but the last."""
+
+    def __init__(self, widths: list[int], activation: Activation, dropout: float, dtype: torch.dtype) -> None:
+        super().__init__(torch.nn.Linear(inputs, outputs, dtype=dtype) for inputs, outputs in pairwise(widths))
+        self._activate, self._dropout = ACTIVATIONS[activation], dropout
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Outputs of the last layer [rows, outputs] of `x` with shape [rows, inputs]."""
+        *hidden, last = self
+        for layer in hidden:
+            x = functional.dropout(self._activate(layer(x)), self._dropout, self.training)
+        return last(x)
