@@ -216,13 +216,14 @@ async def bare(kubeconfig: Path, rate: float, count: int) -> None:
                     await api.request("PATCH" if status else "POST", words[0], json.loads(words[1]), kind)
                 done.release()
 
-        tasks = [asyncio.create_task(follow(kind)) for kind in OWN]
-        tasks += [asyncio.create_task(work()) for _ in range(SETTINGS.workers)]
-        for _ in range(count):
-            await done.acquire()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # Whatever goes wrong ends it: a worker that is gone would be waited for.
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(follow(kind)) for kind in OWN]
+            tasks += [group.create_task(work()) for _ in range(SETTINGS.workers)]
+            for _ in range(count):
+                await done.acquire()
+            for task in tasks:
+                task.cancel()
 
 
 # What is shown
@@ -275,9 +276,13 @@ async def show(bench: Bench, api: Api, count: int, quiet: float, churn: float, p
     manifests = resources("bare", count)
     began = time.monotonic()
     await convergence.create(manifests)
-    yardstick = await convergence.all_told([Ref.of(manifest) for manifest in manifests]) - began
+    told = asyncio.create_task(convergence.all_told([Ref.of(manifest) for manifest in manifests]))
+    ended = asyncio.create_task(client.wait())
+    await asyncio.wait({told, ended}, return_when=asyncio.FIRST_COMPLETED)
+    assert not ended.done() or ended.result() == 0, "the bare client ended by itself"
+    yardstick = await told - began
     await convergence.end()
-    assert await client.wait() == 0
+    assert await ended == 0
     say(f"bare client: all written after {yardstick:.1f} s")
     await remove(api, "bare")
 
