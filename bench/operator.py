@@ -14,7 +14,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import yaml
@@ -22,6 +23,7 @@ import yaml
 from eagleray_operator.api import crd, names
 from eagleray_operator.api.modeldeployment import ModelDeployment
 from eagleray_operator.api.trainingjob import TrainingJob
+from eagleray_operator.cluster.kube import event_manifest, events
 from eagleray_operator.cluster.limits import RateLimit
 from eagleray_operator.cluster.port import KINDS, Ref
 from eagleray_operator.controller.controller import now_utc
@@ -90,17 +92,18 @@ class Convergence:
         self._made: dict[Ref, float] = {}
         self._told: dict[Ref, float] = {}
         self._changed = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
 
-    async def begin(self) -> None:
-        for kind in OWN:
-            _, version = await self._api.list(kind)
-            self._tasks.append(asyncio.create_task(self._follow(kind, version)))
-
-    async def end(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Watch as long as it is open; a watch that fails ends the body, which would wait for ever."""
+        async with asyncio.TaskGroup() as group:
+            watches = []
+            for kind in OWN:
+                _, version = await self._api.list(kind)
+                watches.append(group.create_task(self._follow(kind, version)))
+            yield
+            for watch in watches:
+                watch.cancel()
 
     async def _follow(self, kind: str, version: str) -> None:
         while True:
@@ -143,21 +146,20 @@ async def converge(api: Api, prefix: str, count: int) -> tuple[float, list[float
     """Create that many resources; seconds until all have their status, and the seconds of each."""
     await make_namespaces(api, prefix)
     convergence = Convergence(api)
-    await convergence.begin()
     manifests = resources(prefix, count)
     refs = [Ref.of(manifest) for manifest in manifests]
-    began = time.monotonic()
-    await convergence.create(manifests)
-    end = await convergence.all_told(refs)
-    await convergence.end()
+    async with convergence.watching():
+        began = time.monotonic()
+        await convergence.create(manifests)
+        end = await convergence.all_told(refs)
     return end - began, convergence.times(refs)
 
 
 # The yardstick
 
 
-def writes_of(manifest: Manifest, settings: Settings) -> tuple[list[Manifest], Manifest]:
-    """What the operator writes for a resource: the children to create, and the status."""
+def writes_of(manifest: Manifest, settings: Settings) -> list[tuple[str, Manifest]]:
+    """What the operator writes for a resource, by path: the children to create, the status, and the events after it."""
     arguments = (Observed(url="http://there"), settings, now_utc(), KEY)
     if manifest["kind"] == names.TRAINING_JOB:
         plan = trainingjob.reconcile(TrainingJob.model_validate(manifest), *arguments)
@@ -167,7 +169,13 @@ def writes_of(manifest: Manifest, settings: Settings) -> tuple[list[Manifest], M
         for owner in made["metadata"]["ownerReferences"]:
             # The UID of a child is known to the operator only when it is there; any is as long.
             owner.setdefault("uid", manifest["metadata"]["uid"])
-    return [*plan.apply, *plan.ensure], dict(plan.status or {})
+    namespace = manifest["metadata"]["namespace"]
+    status = f"{collection(manifest['kind'], namespace)}/{manifest['metadata']['name']}/status"
+    return [
+        *((collection(child["kind"], namespace), child) for child in (*plan.apply, *plan.ensure)),
+        (status, {"status": dict(plan.status or {})}),
+        *((events(namespace), event_manifest(manifest, event)) for event in plan.events),
+    ]
 
 
 def templates(settings: Settings) -> dict[str, list[tuple[str, str]]]:
@@ -176,10 +184,7 @@ def templates(settings: Settings) -> dict[str, list[tuple[str, str]]]:
     for kind in OWN:
         manifest = resource(kind, "NAMESPACE", "NAME")
         manifest["metadata"] |= {"uid": "THE-UID", "generation": 1}
-        children, status = writes_of(manifest, settings)
-        words = [(collection(child["kind"], "NAMESPACE"), json.dumps(child)) for child in children]
-        words.append((f"{collection(kind, 'NAMESPACE')}/NAME/status", json.dumps({"status": status})))
-        found[kind] = words
+        found[kind] = [(path, json.dumps(body)) for path, body in writes_of(manifest, settings)]
     return found
 
 
@@ -272,16 +277,15 @@ async def show(bench: Bench, api: Api, count: int, quiet: float, churn: float, p
     for _ in OWN:
         assert await client.stdout.readline()
     convergence = Convergence(api)
-    await convergence.begin()
     manifests = resources("bare", count)
-    began = time.monotonic()
-    await convergence.create(manifests)
-    told = asyncio.create_task(convergence.all_told([Ref.of(manifest) for manifest in manifests]))
-    ended = asyncio.create_task(client.wait())
-    await asyncio.wait({told, ended}, return_when=asyncio.FIRST_COMPLETED)
-    assert not ended.done() or ended.result() == 0, "the bare client ended by itself"
-    yardstick = await told - began
-    await convergence.end()
+    async with convergence.watching():
+        began = time.monotonic()
+        await convergence.create(manifests)
+        told = asyncio.create_task(convergence.all_told([Ref.of(manifest) for manifest in manifests]))
+        ended = asyncio.create_task(client.wait())
+        await asyncio.wait({told, ended}, return_when=asyncio.FIRST_COMPLETED)
+        assert not ended.done() or ended.result() == 0, "the bare client ended by itself"
+        yardstick = await told - began
     assert await ended == 0
     say(f"bare client: all written after {yardstick:.1f} s")
     await remove(api, "bare")

@@ -146,28 +146,7 @@ class KubeCluster:
 
     async def record(self, resource: Manifest, event: Event) -> None:
         """Write an event about the resource."""
-        metadata = resource["metadata"]
-        moment = datetime.now(UTC)
-        body = {
-            "apiVersion": "events.k8s.io/v1",
-            "kind": "Event",
-            "metadata": {"name": f"{metadata['name']}.{time.time_ns():x}", "namespace": metadata["namespace"]},
-            "eventTime": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "type": event.type,
-            "reason": event.reason,
-            "action": event.action,
-            "note": event.message.encode()[:NOTE_MAX].decode(errors="ignore"),
-            "reportingController": f"{names.GROUP}/operator",
-            "reportingInstance": os.environ.get("POD_NAME", "local"),
-            "regarding": {
-                "apiVersion": resource["apiVersion"],
-                "kind": resource["kind"],
-                "name": metadata["name"],
-                "namespace": metadata["namespace"],
-                "uid": metadata["uid"],
-            },
-        }
-        await self.request("POST", f"/apis/events.k8s.io/v1/namespaces/{metadata['namespace']}/events", "Event", body)
+        await self.request("POST", events(resource["metadata"]["namespace"]), "Event", event_manifest(resource, event))
 
     async def serves(self, kind: str) -> bool:
         """Whether the cluster knows that kind; asked at most every few seconds for a group."""
@@ -263,6 +242,36 @@ def _request_class(may_write: Callable[[], bool]) -> type[aiohttp.ClientRequest]
             return await super().send(conn)
 
     return Request
+
+
+def events(namespace: str) -> str:
+    """Path of a namespace's events."""
+    return f"/apis/events.k8s.io/v1/namespaces/{quote(namespace)}/events"
+
+
+def event_manifest(resource: Manifest, event: Event) -> Manifest:
+    """An event about the resource, under a name of its own."""
+    metadata = resource["metadata"]
+    moment = datetime.now(UTC)
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": f"{metadata['name']}.{time.time_ns():x}", "namespace": metadata["namespace"]},
+        "eventTime": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "type": event.type,
+        "reason": event.reason,
+        "action": event.action,
+        "note": event.message.encode()[:NOTE_MAX].decode(errors="ignore"),
+        "reportingController": f"{names.GROUP}/operator",
+        "reportingInstance": os.environ.get("POD_NAME", "local"),
+        "regarding": {
+            "apiVersion": resource["apiVersion"],
+            "kind": resource["kind"],
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+        },
+    }
 
 
 def _base(kind: Kind) -> str:
