@@ -315,11 +315,15 @@ async def show(bench: Bench, api: Api, count: int, quiet: float, churn: float, p
     operator.start()
     await asyncio.to_thread(operator.until_leading)
     leads = time.monotonic() - began
-    while reconciled(operator) < count:  # noqa: ASYNC110
-        await asyncio.sleep(0.2)
+    slowest = 0.0
+    while reconciled(operator) < count:
+        # A page with thousands of series is work for the operator too: it is not asked for more often than Prometheus would.
+        await asyncio.sleep(1)
+        slowest = max(slowest, await asyncio.to_thread(operator.seconds_to_answer))
     took = time.monotonic() - began
     wrote = requests(operator, *WRITES)
     say(f"restart with {count}: leads after {leads:.1f} s, all looked at after {took:.1f} s, wrote {dict(wrote) or 'nothing'}")
+    say(f"  slowest answer to the kubelet's probe meanwhile {slowest:.2f} s")
 
     if churn:
         await churned(api, operator, churn)

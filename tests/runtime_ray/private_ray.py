@@ -52,7 +52,7 @@ class PrivateRay:
             return text
 
     def serve(self, applications: list[dict[str, Any]], port: int, seconds: float = 90) -> None:
-        """Deploy these applications and wait until all of them run."""
+        """Deploy these applications, and none but these, and wait until all of them run."""
         document = {
             "proxy_location": "HeadOnly",
             "http_options": {"host": "127.0.0.1", "port": port},
@@ -64,7 +64,7 @@ class PrivateRay:
         while True:
             found = self.call("GET", "/api/serve/applications/")["applications"]
             statuses = {name: found.get(name, {}).get("status") for name in wanted}
-            if set(statuses.values()) == {"RUNNING"}:
+            if set(statuses.values()) <= {"RUNNING"}:
                 return
             if "DEPLOY_FAILED" in statuses.values() or time.monotonic() > deadline:
                 raise AssertionError(f"{statuses}\n{json.dumps(found, indent=1)}")

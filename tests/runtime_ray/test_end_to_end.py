@@ -10,8 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from eagleray_runtime.contract.names import SERVE_APPLICATION, SERVE_MIDDLEWARE, SERVING_IMPORT_PATH
-from tests.runtime_ray.private_ray import FAST_PATH, private_ray
+from eagleray_runtime.contract.names import SERVE_APPLICATION, SERVING_IMPORT_PATH
 
 pytestmark = pytest.mark.ray
 
@@ -52,21 +51,13 @@ def train(config, folder, environment):
 
 
 @pytest.fixture(scope="module")
-def ray():
-    environment = {
-        **FAST_PATH,
-        "EAGLERAY_ALLOW_FILE_URIS": "1",
-        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": SERVE_MIDDLEWARE,
-    }
-    with private_ray(2, environment) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def port():
+def port(ray):
+    """Where Serve listens; what is served ends with the module, for it holds processors."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
+        found = taken.getsockname()[1]
+    yield found
+    ray.serve([], found)
 
 
 def application(folder, name="flowers", **changes):

@@ -1,12 +1,12 @@
 """Both engines on everything that a step can be made of: the same losses, epoch by epoch, whatever the number of workers."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.runtime_ray.private_ray import PrivateRay
 from tests.runtime_ray.test_end_to_end import train, training_config
 
 pytestmark = [pytest.mark.ray, pytest.mark.torch]
@@ -23,7 +23,7 @@ EVERYTHING = {
 }
 
 
-def trained(folder: Path, engine: str, workers: int) -> dict[str, Any]:
+def trained(ray: PrivateRay, folder: Path, engine: str, workers: int) -> dict[str, Any]:
     """The manifest of the bundle."""
     folder.mkdir()
     changes = {
@@ -32,14 +32,13 @@ def trained(folder: Path, engine: str, workers: int) -> dict[str, Any]:
         "training": EVERYTHING,
         "workers": {"min": workers, "max": workers, "cpus": 0.5, "gpus": 0},
     }
-    environment = os.environ | {"EAGLERAY_ALLOW_FILE_URIS": "1", "RAY_TRAIN_V2_ENABLED": "1"}
-    train(training_config(folder, **changes), folder, environment)
+    train(training_config(folder, **changes), folder, ray.environment)
     manifest: dict[str, Any] = json.loads((folder / "model" / "bundle.json").read_text())
     return manifest
 
 
-def test_torch_on_two_workers_trains_what_numpy_trains(tmp_path: Path) -> None:
-    expected, found = trained(tmp_path / "numpy", "NumPy", 1), trained(tmp_path / "torch", "Torch", 2)
+def test_torch_on_two_workers_trains_what_numpy_trains(ray: PrivateRay, tmp_path: Path) -> None:
+    expected, found = trained(ray, tmp_path / "numpy", "NumPy", 1), trained(ray, tmp_path / "torch", "Torch", 2)
     assert len(expected["history"]) > 30
     for ours, theirs in zip(expected["history"], found["history"], strict=True):
         assert theirs["training"] == pytest.approx(ours["training"], rel=1e-3)

@@ -1,7 +1,6 @@
 """The families that only torch has, from a configuration to a bundle and its answers, on one worker and on two."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,18 @@ import pytest
 from eagleray_runtime.contract.config import ServingConfig
 from eagleray_runtime.serving.model import ServedModel, load_model
 from eagleray_runtime.serving.tensors import Tensor, decode
+from tests.runtime_ray.private_ray import PrivateRay
 from tests.runtime_ray.test_end_to_end import RESOURCE, train, training_config
 
 pytestmark = [pytest.mark.ray, pytest.mark.torch]
 pytest.importorskip("torch")
 
 
-def trained(folder: Path, workers: int, **changes: Any) -> dict[str, Any]:
+def trained(ray: PrivateRay, folder: Path, workers: int, **changes: Any) -> dict[str, Any]:
     """The manifest of the bundle."""
     folder.mkdir()
     told = {"engine": "Torch", "workers": {"min": workers, "max": workers, "cpus": 0.5, "gpus": 0}} | changes
-    environment = os.environ | {"EAGLERAY_ALLOW_FILE_URIS": "1", "RAY_TRAIN_V2_ENABLED": "1"}
-    train(training_config(folder, **told), folder, environment)
+    train(training_config(folder, **told), folder, ray.environment)
     manifest: dict[str, Any] = json.loads((folder / "model" / "bundle.json").read_text())
     return manifest
 
@@ -46,7 +45,7 @@ def assert_alike(expected: dict[str, Any], found: dict[str, Any]) -> None:
 
 
 def test_a_convolutional_network_learns_digits_alike_on_one_worker_and_on_two_and_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray: PrivateRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sklearn.datasets import load_digits
 
@@ -58,7 +57,7 @@ def test_a_convolutional_network_learns_digits_alike_on_one_worker_and_on_two_an
         "model": {"family": "ConvolutionalNetwork", "convolutionalNetwork": {"channels": [8, 16], "hiddenLayers": [32]}},
         "training": {"epochs": 8, "batchSize": 100, "optimizer": {"type": "Adam", "learningRate": 0.003}},
     }
-    alone, two = (trained(tmp_path / str(workers), workers, **changes) for workers in (1, 2))
+    alone, two = (trained(ray, tmp_path / str(workers), workers, **changes) for workers in (1, 2))
     assert_alike(alone, two)
     assert alone["signature"]["inputs"] == [{"name": "image", "datatype": "FP64", "shape": [-1, 8, 8, 1]}]
     accuracy = {(metric["name"], metric["part"]): metric["value"] for metric in two["metrics"]}
@@ -68,7 +67,9 @@ def test_a_convolutional_network_learns_digits_alike_on_one_worker_and_on_two_an
     assert answers["probabilities"].sum(axis=1) == pytest.approx(np.ones(len(digits.images)))
 
 
-def test_pictures_in_folders_are_learned_and_asked_for_as_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_in_folders_are_learned_and_asked_for_as_files(
+    ray: PrivateRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tests.support.pictures import striped
 
     for number in range(30):
@@ -82,7 +83,7 @@ def test_pictures_in_folders_are_learned_and_asked_for_as_files(tmp_path: Path, 
         "model": {"family": "ConvolutionalNetwork", "convolutionalNetwork": {"channels": [8], "hiddenLayers": [8]}},
         "training": {"epochs": 15},
     }
-    manifest = trained(tmp_path / "run", 1, **changes, dataFile=None)
+    manifest = trained(ray, tmp_path / "run", 1, **changes, dataFile=None)
     assert manifest["signature"]["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": [-1]}]
     assert manifest["classes"] == ["across", "down"]
     model = served(tmp_path / "run", monkeypatch)
@@ -93,7 +94,7 @@ def test_pictures_in_folders_are_learned_and_asked_for_as_files(tmp_path: Path, 
 
 
 def test_a_recurrent_network_forecasts_alike_on_one_worker_and_on_two_and_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray: PrivateRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     t = np.arange(400)
     y = np.sin(2 * np.pi * t / 12) + 0.7 * np.sin(2 * np.pi * t / 7.3) + np.random.default_rng(0).normal(0, 0.1, 400)
@@ -108,7 +109,7 @@ def test_a_recurrent_network_forecasts_alike_on_one_worker_and_on_two_and_is_ask
         "model": {"family": "RecurrentNetwork", "recurrentNetwork": {"hiddenSize": 16}},
         "training": {"epochs": 20, "optimizer": {"learningRate": 0.01}},
     }
-    alone, two = (trained(tmp_path / str(workers), workers, **changes) for workers in (1, 2))
+    alone, two = (trained(ray, tmp_path / str(workers), workers, **changes) for workers in (1, 2))
     assert_alike(alone, two)
     assert alone["signature"]["inputs"] == [{"name": "features", "datatype": "FP64", "shape": [-1, 12, 1]}]
     assert alone["sequence"] == {"timeColumn": "t", "groupColumn": None, "windowSteps": 12, "horizonSteps": 1}

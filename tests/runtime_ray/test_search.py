@@ -3,14 +3,13 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from eagleray_runtime.training.trials import Ended
-from tests.runtime_ray.private_ray import private_ray
+from tests.runtime_ray.private_ray import PrivateRay
 from tests.runtime_ray.test_end_to_end import train, training_config
 
 pytestmark = pytest.mark.ray
@@ -25,25 +24,19 @@ SEARCH = {
 }
 
 
-@pytest.fixture(scope="module")
-def environment() -> Iterator[dict[str, str]]:
-    with private_ray(2, {"EAGLERAY_ALLOW_FILE_URIS": "1"}) as started:
-        yield started.environment
-
-
-def searched(folder: Path, environment: dict[str, str], **changes: Any) -> dict[str, Any]:
+def searched(folder: Path, ray: PrivateRay, **changes: Any) -> dict[str, Any]:
     """The manifest of the bundle."""
     folder.mkdir()
     training = {"epochs": 10, "optimizer": {"type": "Adam"}}
-    train(training_config(folder, training=training, **({"search": SEARCH} | changes)), folder, environment)
+    train(training_config(folder, training=training, **({"search": SEARCH} | changes)), folder, ray.environment)
     manifest: dict[str, Any] = json.loads((folder / "model" / "bundle.json").read_text())
     return manifest
 
 
-def test_trials_at_once_are_those_one_after_the_other(tmp_path: Path, environment: dict[str, str]) -> None:
-    alone = searched(tmp_path / "alone", environment)
+def test_trials_at_once_are_those_one_after_the_other(tmp_path: Path, ray: PrivateRay) -> None:
+    alone = searched(tmp_path / "alone", ray)
     workers = {"min": 1, "max": 1, "cpus": 2, "gpus": 0}
-    at_once = searched(tmp_path / "at-once", environment, search=SEARCH | {"parallelTrials": 3}, workers=workers)
+    at_once = searched(tmp_path / "at-once", ray, search=SEARCH | {"parallelTrials": 3}, workers=workers)
     assert at_once["search"] == alone["search"]
     assert len(at_once["search"]["top"]) == 5
     assert at_once["weights"] == alone["weights"]
@@ -51,10 +44,10 @@ def test_trials_at_once_are_those_one_after_the_other(tmp_path: Path, environmen
     assert told["search.parallelTrials"] == "2"
 
 
-def test_asha_ends_trials_that_run_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_asha_ends_trials_that_run_at_once(tmp_path: Path, ray: PrivateRay) -> None:
     workers = {"min": 1, "max": 1, "cpus": 2, "gpus": 0}
     wanted = SEARCH | {"algorithm": "ASHA", "maxTrials": 12, "parallelTrials": 2}
-    search = searched(tmp_path / "asha", environment, search=wanted, workers=workers)["search"]
+    search = searched(tmp_path / "asha", ray, search=wanted, workers=workers)["search"]
     assert search["trials"] == 12
     assert 0 < search["stopped"] < 12
     assert search["best"] is not None
@@ -70,9 +63,9 @@ print(parallel._result(gone, Trial(3, {"training.epochs": 2}, "Loss")).model_dum
 """
 
 
-def test_a_trial_whose_process_is_lost_counts_as_failed(environment: dict[str, str]) -> None:
+def test_a_trial_whose_process_is_lost_counts_as_failed(ray: PrivateRay) -> None:
     # In a process of its own: this one may have used another Ray's token.
-    done = subprocess.run([sys.executable, "-c", LOST], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", LOST], env=ray.environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     [told] = [line for line in done.stdout.splitlines() if line.startswith("{")]
     ended = Ended.model_validate_json(told)
@@ -82,13 +75,13 @@ def test_a_trial_whose_process_is_lost_counts_as_failed(environment: dict[str, s
 
 
 @pytest.mark.torch
-def test_torch_finds_what_numpy_finds(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_torch_finds_what_numpy_finds(tmp_path: Path, ray: PrivateRay) -> None:
     pytest.importorskip("torch")
     wanted = SEARCH | {"algorithm": "Random", "maxTrials": 2}
     found = {
         engine: searched(
             tmp_path / engine,
-            environment,
+            ray,
             engine=engine,
             search=wanted,
             workers={"min": 1, "max": 1, "cpus": 0.5, "gpus": 0},

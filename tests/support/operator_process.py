@@ -82,7 +82,16 @@ class OperatorProcess:
             return error.code
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[0]}/metrics", timeout=5) as answer:
+        return self._get("/metrics")
+
+    def seconds_to_answer(self) -> float:
+        """How long the kubelet would wait to hear that the process lives."""
+        began = time.monotonic()
+        self._get("/healthz")
+        return time.monotonic() - began
+
+    def _get(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[0]}{path}", timeout=30) as answer:
             return str(answer.read().decode())
 
     def until_leading(self, seconds: float = 60) -> None:

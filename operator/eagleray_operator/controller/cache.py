@@ -84,6 +84,10 @@ class Cache:
         """Addresses of all live objects of a kind."""
         return set(self._objects.get(kind, ()))
 
+    def uids(self, kind: str) -> set[str]:
+        """UIDs of all live objects of a kind."""
+        return {known.uid for known in self._objects.get(kind, {}).values()}
+
     def put(self, manifest: Manifest) -> bool:
         """Take in a version of an object; False if a newer one is known already, or its deletion.
 

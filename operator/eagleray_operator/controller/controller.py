@@ -52,6 +52,9 @@ WATCHED = (
 
 SWEEP_AGAIN_SECONDS = 2.0
 
+SWEPT_AT_ONCE = 50
+"""Listed objects that are taken in before others have their turn."""
+
 LEAVING_SECONDS = 5.0
 """How long KubeRay may take to stop a job before its token is taken to be missing."""
 
@@ -158,13 +161,17 @@ class Controller:
     async def sweep(self, kinds: Collection[str] = WATCHED) -> None:
         """List what there is of these kinds: objects that a watch missed come, those whose deletion it missed go."""
         for kind in kinds:
-            before = self.cache.refs(kind)
+            before = self.cache.uids(kind)
             # With a definition all objects of it go, and no watch tells.
             listed = await self._cluster.list_all(kind) if await self._cluster.serves(kind) else []
-            for manifest in listed:
+            for number, manifest in enumerate(listed):
                 self.observe(None, manifest)
-            for ref in before - {Ref.of(manifest) for manifest in listed}:
-                if (gone := self.cache.get(ref)) is not None:
+                if number % SWEPT_AT_ONCE == 0:
+                    # The lease is renewed and probes are answered in this loop too.
+                    await asyncio.sleep(0)
+            # By UID: another of the name may have been made since.
+            for uid in before - {manifest["metadata"]["uid"] for manifest in listed}:
+                for gone in self.cache.by_uid([uid], [kind]):
                     self.observe("DELETED", gone)
             if kind in RESOURCES:
                 for ref in self.cache.refs(kind):

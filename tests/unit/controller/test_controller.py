@@ -255,6 +255,40 @@ async def test_when_kuberay_is_removed_nothing_of_it_is_remembered(store):
         assert not running.controller.cache.refs("RayJob")
 
 
+class MadeAgain:
+    """A cluster in which a job is deleted just before a listing, and made again just after it."""
+
+    def __init__(self, store: MemoryCluster) -> None:
+        self._store = store
+        self.wanted = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def list_all(self, kind: str) -> Any:
+        if kind != "TrainingJob" or not self.wanted:
+            return await self._store.list_all(kind)
+        self.wanted = False
+        old = await self._store.get(JOB)
+        await self._store.delete(JOB, old["metadata"]["uid"])
+        listed = await self._store.list_all(kind)
+        await self._store.put(fresh(job_manifest()))
+        await asyncio.sleep(0.01)
+        return listed
+
+
+async def test_a_job_that_is_made_again_while_a_sweep_lists_is_not_taken_for_the_deleted_one(store):
+    again = MadeAgain(store)
+    async with Running(store, again) as running:
+        old = await store.put(fresh(job_manifest()))
+        await running.quiet()
+        again.wanted = True
+        await running.controller.sweep()
+        known = running.controller.cache.known(JOB)
+        assert known is not None
+        assert known.uid == (await store.get(JOB))["metadata"]["uid"] != old["metadata"]["uid"]
+
+
 async def test_a_report_before_the_first_listing_is_put_off(store):
     assert await Running(store).controller.submit(progress()) == 503
 
