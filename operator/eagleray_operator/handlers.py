@@ -13,6 +13,7 @@ import kopf
 from eagleray_operator.cluster.kube import LABEL_SELECTOR, OWN_KINDS
 from eagleray_operator.cluster.port import KINDS, Manifest
 from eagleray_operator.controller.controller import WATCHED
+from eagleray_operator.handover import Handover
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Watches:
         """One life of Kopf; returns what ended it."""
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[BaseException | None] = loop.create_future()
-        life = _Life(lambda call, *arguments: loop.call_soon_threadsafe(call, *arguments))
+        life = _Life(Handover().tell)
 
         def work() -> None:
             error: BaseException | None = None

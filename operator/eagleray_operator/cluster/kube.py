@@ -22,6 +22,10 @@ REQUEST_TIMEOUT_SECONDS = 30
 DISCOVERY_VALID_SECONDS = 10.0
 OWN_KINDS = (names.TRAINING_JOB, names.MODEL_DEPLOYMENT)
 LABEL_SELECTOR = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
+
+PAGE_OBJECTS = 250
+"""Objects of one answer to a listing: thousands at once would be parsed for seconds in which nothing else happens."""
+
 NOTE_MAX = 1000
 """Longest note of an event in bytes of UTF-8; the apiserver takes 1,024."""
 
@@ -80,12 +84,18 @@ class KubeCluster:
             raise
 
     async def list_all(self, kind: str) -> list[Manifest]:
-        """All objects of a kind that concern us."""
-        query = "" if kind in OWN_KINDS else f"?{urlencode({'labelSelector': LABEL_SELECTOR})}"
-        answer = await self.request("GET", f"{_base(KINDS[kind])}/{KINDS[kind].plural}{query}", kind)
+        """All objects of a kind that concern us, as they were at one moment."""
+        query = {"limit": str(PAGE_OBJECTS)} | ({} if kind in OWN_KINDS else {"labelSelector": LABEL_SELECTOR})
         # Items of a list carry neither kind nor version.
         head = {"apiVersion": KINDS[kind].api_version, "kind": kind}
-        return [head | item for item in answer["items"]]
+        found: list[Manifest] = []
+        while True:
+            # A moment too long ago is answered 410: the listing failed, and is tried again as any other.
+            page = await self.request("GET", f"{_base(KINDS[kind])}/{KINDS[kind].plural}?{urlencode(query)}", kind)
+            found += (head | item for item in page["items"])
+            if not (token := page["metadata"].get("continue")):
+                return found
+            query["continue"] = token
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """Server-side apply as field manager `eagleray`."""

@@ -253,6 +253,8 @@ class Controller:
                     self._metrics.reconciled(key.kind, result, time.monotonic() - started)
                     self._metrics.waited(waited)
                     self._metrics.queue(len(self._queue))
+            # Where nothing is asked and nothing written nothing waits either, and thousands would be looked at in one turn.
+            await asyncio.sleep(0)
 
     async def _reconcile(self, key: Ref) -> None:
         manifest = self.cache.get(key)

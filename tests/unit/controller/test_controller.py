@@ -8,9 +8,10 @@ import pytest
 from eagleray_operator.cluster.memory import MemoryCluster
 from eagleray_operator.cluster.port import KINDS, ClusterError, Ref
 from eagleray_operator.controller import controller
+from eagleray_operator.controller.controller import Controller
 from eagleray_runtime.contract.reports import FailureReason, FailureReport, ResultReport
 from tests.support.fake_kuberay import FakeKubeRay, Running, dump
-from tests.support.makers import condition, deployment_manifest, job_manifest, progress, result
+from tests.support.makers import SETTINGS, condition, deployment_manifest, job_manifest, progress, result
 
 JOB = Ref("TrainingJob", "default", "iris")
 DEPLOYMENT = Ref("ModelDeployment", "default", "iris")
@@ -253,6 +254,23 @@ async def test_when_kuberay_is_removed_nothing_of_it_is_remembered(store):
         store.set_kinds(set(KINDS) - {"RayJob", "RayService", "RayCluster"})
         await running.controller.sweep()
         assert not running.controller.cache.refs("RayJob")
+
+
+async def test_others_have_their_turn_between_resources_for_which_nothing_is_asked_and_nothing_written(store, monkeypatch):
+    turn, looks = 0, []
+
+    async def look(_: Controller, key: Ref) -> None:
+        looks.append(turn)
+
+    monkeypatch.setattr(Controller, "_reconcile", look)
+    async with Running(store, settings=SETTINGS.model_copy(update={"workers": 2})) as running:
+        await running.quiet(10)
+        for number in range(20):
+            running.controller.observe("ADDED", deployment_manifest(name=f"d{number}"))
+        while len(looks) < 20:
+            turn += 1
+            await asyncio.sleep(0)
+    assert max(looks.count(turn) for turn in looks) <= 3, "each of the two workers looks at one of them"
 
 
 class MadeAgain:
