@@ -211,7 +211,8 @@ def show_torch() -> bool:
     import torch
 
     from eagleray_runtime.models.torch_network import TorchNetwork
-    from eagleray_runtime.training import torch_engine
+    from eagleray_runtime.training.torch_run import Run
+    from eagleray_runtime.training.torch_step import epoch
 
     torch.set_num_threads(1)
     config = configuration(
@@ -226,12 +227,12 @@ def show_torch() -> bool:
     plan, _ = decide(config, dataset)
     x = torch.from_numpy(dataset.training.x.astype("float32"))
     y = torch.from_numpy(dataset.training.y)
-    run = torch_engine.Run(plan, torch.device("cpu"), 0, 1)
+    run = Run(plan, torch.device("cpu"), 0, 1)
     network = TorchNetwork(plan.architecture)
     optimizer = torch.optim.Adam(network.parameters(), 0.001)
 
     def engine() -> None:
-        torch_engine._epoch(run, run.network, (x, y))
+        epoch(run, (x, y))
         run.course.epoch += 1
 
     def bare() -> None:

@@ -1,4 +1,18 @@
-"""Training by the torch engine in the test's own process, without Ray: what a single worker does, epoch by epoch."""
+"""Training by the torch engine without Ray: in the test's own process, or in one process for each of two workers.
+
+As a program it is one of two workers: `python -m tests.support.torch_runs RANK FOLDER` runs every `*.json` of the folder (a list:
+the configuration, epochs or null, the folder of a checkpoint to go on from or null) and leaves what came out as `*.RANK.npz`, and
+the checkpoint in the folder `*.checkpoint`.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.bundle.writing import write_bundle
@@ -15,27 +29,29 @@ from eagleray_runtime.training.progress import Progress
 
 
 class HereRun:
-    """A run of one worker."""
+    """A run of one worker, the only one if nothing else is said."""
 
-    def __init__(self, config: TrainingConfig) -> None:
+    def __init__(self, config: TrainingConfig, rank: int = 0, world: int = 1) -> None:
         import torch
 
-        from eagleray_runtime.training.torch_engine import Run, _arrays
+        from eagleray_runtime.training.torch_run import Run
+        from eagleray_runtime.training.torch_step import arrays
 
         self.config = config
         self.dataset: Dataset = load(config)
         self.plan: Plan = decide(config, self.dataset)[0]
-        self.run = Run(self.plan, torch.device("cpu"), 0, 1)
-        parts = (self.dataset.training, self.dataset.validation)
-        self.training, self.validation = (tuple(torch.from_numpy(values) for values in _arrays(part)) for part in parts)
+        self.run = Run(self.plan, torch.device("cpu"), rank, world)
+        parts = [arrays(part, self.plan.precision) for part in (self.dataset.training, self.dataset.validation)]
+        self.training, self.validation = (tuple(torch.from_numpy(values) for values in part) for part in parts)
 
     def to_the_end(self, epochs: int | None = None) -> "HereRun":
         """Train until it is over, or until so many epochs are finished."""
-        from eagleray_runtime.training.torch_engine import _epoch, _held_out
+        from eagleray_runtime.training.torch_step import epoch, held_out, over_workers
 
         while not self.run.course.is_over and self.run.course.epoch != epochs:
-            loss = _epoch(self.run, self.run.network, self.training) / len(self.training[1]) * self.plan.unit
-            held, metric = _held_out(self.run, self.validation, self.dataset.preparation.target)
+            shares = [epoch(self.run, self.training), *held_out(self.run, self.validation, self.dataset.preparation.target)]
+            total, held, metric = over_workers(self.run, shares)
+            loss = total / len(self.training[1]) * self.plan.unit
             if self.run.course.end_epoch(loss, held / max(1, len(self.validation[1])) * self.plan.unit, metric):
                 self.run.keep_best()
         return self
@@ -50,11 +66,81 @@ class HereRun:
     @property
     def state(self) -> dict[str, AnyArray]:
         """Parameters and buffers by name, as NumPy arrays."""
-        found = self.run.best or self.run.network.state_dict()
-        return {name: values.detach().numpy().copy() for name, values in found.items()}
+        return {name: values.numpy().copy() for name, values in self.run.finished().items()}
+
+    @property
+    def losses(self) -> list[float]:
+        """Training and validation losses of all epochs."""
+        points = self.run.course.history.points
+        return [point.training for point in points] + [float(point.validation or 0) for point in points]
 
     def metrics(self) -> dict[tuple[str, str], float]:
         """Metrics of the model by name and part."""
         predict = evaluating(self.plan.architecture, self.state)
         found = evaluate(predict, self.plan.architecture.head, self.dataset, self.plan.metrics, 95, 0)
         return {(metric.name, metric.part): metric.value for metric in found}
+
+
+@dataclass(frozen=True)
+class Came:
+    """What a run of two workers came to: its losses, the model, and how many parameters the first worker itself held."""
+
+    losses: list[float]
+    state: dict[str, AnyArray]
+    held: int
+    checkpoint: Path
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A run of two workers, to its end or for so many epochs, from the checkpoint in a folder if there is one."""
+
+    config: TrainingConfig
+    epochs: int | None = None
+    checkpoint: Path | None = None
+
+
+def by_two_workers(folder: Path, runs: dict[str, Wanted]) -> dict[str, Came]:
+    """Run each by two processes, which are started once for all of them."""
+    for name, run in runs.items():
+        told = [run.config.model_dump(mode="json", by_alias=True), run.epochs, str(run.checkpoint) if run.checkpoint else None]
+        (folder / f"{name}.json").write_text(json.dumps(told))
+    command = [sys.executable, "-m", "tests.support.torch_runs"]
+    workers = [subprocess.Popen([*command, rank, str(folder)], stderr=subprocess.PIPE, text=True) for rank in ("0", "1")]
+    for worker in workers:
+        _, said = worker.communicate(timeout=300)
+        assert worker.returncode == 0, said
+    return {name: _came(folder, name) for name in runs}
+
+
+def _came(folder: Path, name: str) -> Came:
+    one, other = (np.load(folder / f"{name}.{rank}.npz") for rank in (0, 1))
+    state = {key.removeprefix("state."): one[key] for key in one.files if key.startswith("state.")}
+    for key in one.files:
+        assert key == "held" or np.array_equal(one[key], other[key]), f"{name}: the workers differ in {key}"
+    return Came(list(one["losses"]), state, int(one["held"]), folder / f"{name}.checkpoint")
+
+
+def _work(rank: int, folder: Path) -> None:
+    import torch.distributed
+    from torch.distributed.tensor import DTensor
+
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
+    for path in sorted(folder.glob("*.json")):
+        config, epochs, checkpoint = json.loads(path.read_text())
+        here = HereRun(TrainingConfig.model_validate(config), rank, 2)
+        if checkpoint:
+            here.run.restore(Path(checkpoint))
+        here.to_the_end(epochs)
+        tensors = here.run.tensors()
+        if rank == 0:
+            (place := path.with_suffix(".checkpoint")).mkdir()
+            here.run.save(place, tensors)
+        held = sum((p.to_local() if isinstance(p, DTensor) else p).numel() for p in here.run.network.parameters())
+        found: dict[str, Any] = {f"state.{name}": values for name, values in here.state.items()}
+        np.savez(path.with_suffix(f".{rank}.npz"), **found, losses=here.losses, held=held)
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    _work(int(sys.argv[1]), Path(sys.argv[2]))

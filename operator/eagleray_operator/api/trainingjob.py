@@ -149,9 +149,28 @@ class TrainingJobSpec(Block):
         Rule(
             "!has(self.search) || (self.search.algorithm != 'ASHA' && self.search.parallelTrials == 1) || "
             "self.training.engine == 'NumPy' || (self.training.engine == 'Auto' && self.workers.gpus == 0 && "
-            "self.workers.min == 1 && (!has(self.workers.max) || self.workers.max == 1))",
+            "self.workers.min == 1 && (!has(self.workers.max) || self.workers.max == 1) && "
+            "self.training.precision in ['Auto', 'Float64'] && self.training.compile == 'None' && "
+            "self.training.parallelism.activationCheckpointing == 'None')",
             "engine Torch makes one trial after the other, each to its end: drop search.parallelTrials and algorithm ASHA, or "
             "train with NumPy on one worker without GPU",
+        ),
+        Rule(
+            "self.training.parallelism.strategy == 'Auto' || self.workers.min > 1 || "
+            "(has(self.workers.max) && self.workers.max > 1)",
+            "one worker holds the whole model: drop training.parallelism.strategy or raise workers.max",
+        ),
+        Rule(
+            "self.training.gradients.compression == 'None' || self.workers.min > 1 || "
+            "(has(self.workers.max) && self.workers.max > 1)",
+            "one worker sends its gradients to nobody: drop training.gradients.compression or raise workers.max",
+        ),
+        Rule(
+            "self.training.parallelism.activationCheckpointing == 'None' || self.model.family == 'MultilayerPerceptron' || "
+            "(self.model.family == 'ConvolutionalNetwork' && has(self.model.convolutionalNetwork) && "
+            "self.model.convolutionalNetwork.normalization != 'Batch')",
+            "activationCheckpointing is for families MultilayerPerceptron and ConvolutionalNetwork, there with normalization "
+            "Layer or None: drop it",
         ),
     )
 

@@ -20,6 +20,8 @@ def for_training(spec: TrainingJobSpec) -> tuple[Decided, Choice | None]:
     if spec.workers.gpus or spec.workers.most > 1:
         why = "the workers have GPUs" if spec.workers.gpus else "there may be more than one worker"
         return Engine.TORCH, Choice(field="training.engine", value="Torch", reason=why)
+    if needed := spec.training.needs_torch:
+        return Engine.TORCH, Choice(field="training.engine", value="Torch", reason=f"only torch has {needed}")
     return Engine.NUMPY, Choice(
         field="training.engine", value="NumPy", reason="one worker without GPU: it starts faster and needs no torch"
     )

@@ -829,6 +829,15 @@ class Schedule(Block):
     every_epochs: int | None = Field(None, ge=1, le=INT32_MAX, description="Epochs between two changes. Unset means 10.")
 
 
+class Compression(StrEnum):
+    """How gradients are made smaller on their way between workers."""
+
+    NONE = "None"
+    FLOAT16 = "Float16"
+    BFLOAT16 = "BFloat16"
+    POWER_SGD = "PowerSGD"
+
+
 class Gradients(Block):
     """What happens to gradients before a step."""
 
@@ -841,6 +850,12 @@ class Gradients(Block):
         ge=1,
         le=4096,
         description="Parts in which the rows of a step are computed, one by one: less memory for the same step. Default 1.",
+    )
+    compression: Compression = Field(
+        Compression.NONE,
+        description="How gradients are made smaller on their way between workers: Float16 and BFloat16 by half; PowerSGD (Vogels "
+        "2019) each matrix to two narrow ones after the first tenth of all steps, what is left out being added to the next step, "
+        "of which the last one is lost with an attempt. Default None.",
     )
 
 
@@ -872,6 +887,55 @@ class Checkpoint(Block):
     keep: int = Field(2, ge=1, le=100, description="Checkpoints that are kept, the newest ones. Default 2.")
 
 
+class Precision(StrEnum):
+    """Numbers that a network computes in; Auto decides by engine, family and device."""
+
+    AUTO = "Auto"
+    FLOAT64 = "Float64"
+    FLOAT32 = "Float32"
+    BFLOAT16 = "BFloat16"
+    FLOAT16 = "Float16"
+
+
+class Compilation(StrEnum):
+    """Whether a network is compiled for its device before it is trained."""
+
+    NONE = "None"
+    DEFAULT = "Default"
+
+
+class Strategy(StrEnum):
+    """What each of several workers holds; Auto decides by the memory of the GPU."""
+
+    AUTO = "Auto"
+    DDP = "DDP"
+    FSDP = "FSDP"
+
+
+class ActivationCheckpointing(StrEnum):
+    """Whether layers are computed again for their gradients instead of being remembered."""
+
+    NONE = "None"
+    FULL = "Full"
+
+
+class Parallelism(Block):
+    """What each worker holds in its memory."""
+
+    strategy: Strategy = Field(
+        Strategy.AUTO,
+        description="DDP: every worker holds the whole model. FSDP: each holds a part of parameters, gradients and optimiser's "
+        "state, and fetches a layer's parameters for as long as it computes it; model and checkpoints are whole. Both come to "
+        "the same. Auto: FSDP where model, gradients and optimiser's state take more than half of a GPU's memory, else DDP.",
+    )
+    activation_checkpointing: ActivationCheckpointing = Field(
+        ActivationCheckpointing.NONE,
+        description="Full: only what goes into each hidden layer or convolution is remembered, and the rest computed again for "
+        "the gradients: less memory, a third more time, the same model. For families MultilayerPerceptron and "
+        "ConvolutionalNetwork (there with normalization Layer or None). Default None.",
+    )
+
+
 class Training(Block):
     """How the model is trained."""
 
@@ -880,12 +944,30 @@ class Training(Block):
             "self.optimizer.type != 'GradientDescent' || !has(self.batchSize)",
             "GradientDescent uses all rows: drop batchSize or use SGD",
         ),
+        Rule(
+            "self.engine != 'NumPy' || self.precision in ['Auto', 'Float64']",
+            "engine NumPy computes in Float64: drop training.precision or use Torch",
+        ),
+        Rule("self.engine != 'NumPy' || self.compile == 'None'", "only engine Torch compiles: drop compile or use Torch"),
+        Rule(
+            "self.engine != 'NumPy' || self.parallelism.activationCheckpointing == 'None'",
+            "only engine Torch has activationCheckpointing: drop it or use Torch",
+        ),
+        Rule(
+            "self.gradients.compression != 'PowerSGD' || self.parallelism.strategy != 'FSDP'",
+            "PowerSGD needs whole matrices, which FSDP cuts: use compression Float16 or BFloat16, or strategy DDP",
+        ),
+        Rule(
+            "self.gradients.compression != 'PowerSGD' || self.precision != 'Float16'",
+            "PowerSGD would carry a step that Float16 overflowed in into the next one: use precision BFloat16",
+        ),
     )
 
     engine: Engine = Field(
         Engine.AUTO,
         description="Library that computes. Auto: Torch for families ConvolutionalNetwork and RecurrentNetwork, with more than "
-        "one worker or with a GPU, else NumPy.",
+        "one worker, with a GPU or with what only it has (compile, activationCheckpointing, other precisions than Float64), else "
+        "NumPy.",
     )
     epochs: int = Field(20, ge=1, le=INT32_MAX, description="Passes over the training part. Default 20.")
     batch_size: int | None = Field(
@@ -898,7 +980,20 @@ class Training(Block):
     loss: Loss = Field(default_factory=Loss, description="What training makes small.")
     optimizer: Optimizer = Field(default_factory=Optimizer, description="Rule of the parameter updates.")
     schedule: Schedule = Field(default_factory=Schedule, description="How the learning rate changes over the training.")
+    precision: Precision = Field(
+        Precision.AUTO,
+        description="Numbers that the network computes in. BFloat16 and Float16 are for matrix products alone (torch.amp; "
+        "Float16 with its loss scaled, for its numbers end at 65504): losses, parameters and optimiser stay in Float32. Auto: "
+        "Float64 with NumPy; with Torch BFloat16 for families with other layers than dense ones on a GPU that computes in it, "
+        "else Float32.",
+    )
+    compile: Compilation = Field(
+        Compilation.NONE,
+        description="Default: the network is compiled for its device (torch.compile), which takes up to minutes at the start of "
+        "each attempt and makes large networks faster; the image must hold a C++ compiler. Default None.",
+    )
     gradients: Gradients = Field(default_factory=Gradients, description="What happens to gradients before a step.")
+    parallelism: Parallelism = Field(default_factory=Parallelism, description="What each worker holds in its memory.")
     checkpoint: Checkpoint = Field(
         default_factory=Checkpoint, description="When the state of training is saved, from which the next attempt goes on."
     )
@@ -907,6 +1002,21 @@ class Training(Block):
         description="End the training when it does not help any more; the model is then that of the best epoch. "
         "Unset means that all epochs are trained.",
     )
+
+    @property
+    def needs_torch(self) -> str | None:
+        """What engine NumPy does not have of what is asked for, in words; None if it has all of it."""
+        if self.precision not in (Precision.AUTO, Precision.FLOAT64):
+            return f"precision {self.precision}"
+        if self.compile is not Compilation.NONE:
+            return "compile"
+        if self.parallelism.activation_checkpointing is not ActivationCheckpointing.NONE:
+            return "activationCheckpointing"
+        if self.parallelism.strategy is not Strategy.AUTO:
+            return f"strategy {self.parallelism.strategy}"
+        if self.gradients.compression is not Compression.NONE:
+            return "compression of gradients"
+        return None
 
 
 class EvaluatedPart(StrEnum):

@@ -28,7 +28,7 @@ class BatchNormalization(torch.nn.BatchNorm2d):  # type: ignore[misc]
         # About the running mean, which is near the mean: the squares then lose no digits.
         centre = self.running_mean.detach().clone()
         shifted = x - centre[:, None, None]
-        count = x.new_full((1,), x.numel() // x.shape[1])
+        count = shifted.new_full((1,), x.numel() // x.shape[1])
         sums = torch.cat([shifted.sum(dimensions), (shifted * shifted).sum(dimensions), count])
         sums = all_reduce(sums, group=self._group) if self._group is not None else all_reduce(sums)
         total, squares, count = sums.split([x.shape[1], x.shape[1], 1])

@@ -1,5 +1,6 @@
 """Convolutional networks in torch."""
 
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -33,12 +34,18 @@ class ConvolutionalNetwork(TorchNetwork):
         """Outputs before the head of images `x` with shape [rows, height, width, channels]."""
         x = x.permute(0, 3, 1, 2)
         for convolution, normalization in zip(self.convolutions, self.normalizations, strict=True):
-            x = self._activate(normalization(convolution(functional.pad(x, self._border))))
-            if self._pooling is Pooling.MAX:
-                x = functional.max_pool2d(x, 2)
-            elif self._pooling is Pooling.AVERAGE:
-                x = functional.avg_pool2d(x, 2)
+            x = self._layer(partial(self._convolved, convolution, normalization), x)
         return self.layers(x.flatten(1))
+
+    def _convolved(self, convolution: torch.nn.Module, normalization: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = self._activate(normalization(convolution(functional.pad(x, self._border))))
+        match self._pooling:
+            case Pooling.MAX:
+                return functional.max_pool2d(x, 2)
+            case Pooling.AVERAGE:
+                return functional.avg_pool2d(x, 2)
+            case Pooling.NONE:
+                return x
 
 
 def _normalization(normalization: ImageNormalization, channels: int, dtype: torch.dtype) -> torch.nn.Module:

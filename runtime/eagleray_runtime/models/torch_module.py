@@ -1,11 +1,12 @@
 """What the torch networks of all families have in common; parameters carry the names and shapes of the architecture."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import pairwise
 
 import torch
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.contract.blocks import Activation
@@ -24,16 +25,42 @@ PIECE_NUMBERS = 2**24
 """Numbers of a layer's outputs that are computed at a time where no gradients are needed: 64 MiB of float32."""
 
 
-class TorchNetwork(torch.nn.Module):  # type: ignore[misc]
+class Recomputing(torch.nn.Module):  # type: ignore[misc]
+    """What can remember of a layer in training only what goes into it, and compute the layer again for its gradients.
+
+    The layer must have no statistics that a second computation would change.
+    """
+
+    recomputes = False
+
+    def recompute(self) -> None:
+        """From now on do so, with all that is within."""
+        for module in self.modules():
+            if isinstance(module, Recomputing):
+                module.recomputes = True
+
+    def _layer(self, layer: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        """What a layer says to `x`."""
+        if not (self.recomputes and self.training):
+            return layer(x)
+        computed: torch.Tensor = checkpoint(layer, x, use_reentrant=False)
+        return computed
+
+
+class TorchNetwork(Recomputing):
     """A network whose outputs are those before the head, [rows, outputs]; units are dropped in training mode only."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self._piece = max(1, PIECE_NUMBERS // architecture.widest)
 
-    def in_pieces(self, x: torch.Tensor) -> torch.Tensor:
-        """Outputs of any number of rows, computed piece by piece, so that they need little memory beside their own."""
-        return torch.cat([self(piece) for piece in x.split(self._piece)])
+    def in_pieces(self, x: torch.Tensor, most: int | None = None) -> torch.Tensor:
+        """Outputs of any number of rows, computed piece by piece, so that they need little memory beside their own.
+
+        The number of pieces is that of `most` rows where it is given, however many there are.
+        """
+        pieces = max(1, -(-(len(x) if most is None else most) // self._piece))
+        return torch.cat([self(piece) for piece in x.tensor_split(pieces)])
 
     def set_parameters(self, parameters: Mapping[str, AnyArray]) -> None:
         """Take over parameters and buffers by name, each as the type that it has here."""
@@ -41,7 +68,7 @@ class TorchNetwork(torch.nn.Module):  # type: ignore[misc]
         self.load_state_dict({name: torch.from_numpy(values.copy()).to(own[name].dtype) for name, values in parameters.items()})
 
 
-class DenseLayers(torch.nn.ModuleList):  # type: ignore[misc]
+class DenseLayers(Recomputing, torch.nn.ModuleList):  # type: ignore[misc]
     """Dense layers with an activation after each but the last."""
 
     def __init__(self, widths: list[int], activation: Activation, dropout: float, dtype: torch.dtype) -> None:
@@ -52,5 +79,8 @@ class DenseLayers(torch.nn.ModuleList):  # type: ignore[misc]
         """Outputs of the last layer [rows, outputs] of `x` with shape [rows, inputs]."""
         *hidden, last = self
         for layer in hidden:
-            x = functional.dropout(self._activate(layer(x)), self._dropout, self.training)
+            x = self._layer(partial(self._hidden, layer), x)
         return last(x)
+
+    def _hidden(self, layer: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return functional.dropout(self._activate(layer(x)), self._dropout, self.training)

@@ -1,7 +1,8 @@
 """Training: `python -m eagleray_runtime.training` is the driver of one attempt.
 
 - `plan`: every value that the engines need, decided
-- `numpy_engine` with `optimizers`; `torch_engine` on Ray Train, with `augmentation` of images
+- `numpy_engine` with `optimizers`; `torch_engine` on Ray Train, whose workers keep a `torch_run`, take a `torch_step`, share the
+  network by `torch_parallel` and leave to `devices` what the spec leaves open, with `augmentation` of images
 - `search` with `space` (which fields vary), `draws` (what is tried), `halving` (which trials end early), `trial`, `trials`
 - `history`, `progress`: what is told while it runs; `evaluation`: metrics of the finished model
 - `driver`: the order of the steps

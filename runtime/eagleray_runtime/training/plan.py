@@ -9,10 +9,14 @@ from pydantic import Field
 
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import (
+    ActivationCheckpointing,
     Augmentation,
     Block,
     Checkpoint,
     ClassWeights,
+    Compilation,
+    Compression,
+    Engine,
     EvaluatedPart,
     Evaluation,
     Family,
@@ -21,14 +25,17 @@ from eagleray_runtime.contract.blocks import (
     InitializationMethod,
     LossType,
     OptimizerType,
+    Parallelism,
+    Precision,
     ScheduleType,
+    Strategy,
 )
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice
 from eagleray_runtime.data.dataset import Dataset
 from eagleray_runtime.errors import ModelInvalid
 from eagleray_runtime.models import initialization
-from eagleray_runtime.models.architecture import Architecture, build
+from eagleray_runtime.models.architecture import Architecture, Convolutional, Dense, build
 from eagleray_runtime.models.losses import Loss, balanced
 from eagleray_runtime.training import metrics, schedule
 from eagleray_runtime.training.optimizers import Rule
@@ -53,6 +60,7 @@ class Plan(Block):
 
     `batch_rows` are the rows of one step over all workers; `unit` turns a loss of scaled targets into the target's own unit.
     `stop_on` is the metric of `stop`, which is None when all epochs are trained; `plateau` is that of ReduceOnPlateau.
+    `precision` and `parallelism.strategy` may be Auto: the device that trains decides.
     `metrics` are those to tell of the finished model. `fingerprint` is the same for two runs only if a checkpoint of one
     continues the other.
     """
@@ -63,6 +71,9 @@ class Plan(Block):
     optimizer: Rule
     schedule: Schedule
     gradients: Gradients = Gradients()
+    precision: Precision = Precision.AUTO
+    compile: Compilation = Compilation.NONE
+    parallelism: Parallelism = Parallelism()
     batch_rows: int
     epochs: int
     seed: int
@@ -111,6 +122,9 @@ def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]
         optimizer=optimizer,
         schedule=schedule.decide(training.schedule, math.ceil(rows / batch), training.epochs),
         gradients=training.gradients,
+        precision=_precision(config, chosen),
+        compile=training.compile,
+        parallelism=_parallelism(config, architecture),
         batch_rows=batch,
         epochs=training.epochs,
         seed=training.seed,
@@ -177,6 +191,36 @@ def _batch(config: TrainingConfig, optimizer: OptimizerType, rows: int, chosen: 
     batch = min(BATCH_ROWS, rows)
     chosen.add("training.batchSize", batch, "the default, over all workers")
     return batch
+
+
+def _precision(config: TrainingConfig, chosen: _Chosen) -> Precision:
+    """Refuses what the engine of the configuration does not have, which a search may have come to."""
+    training = config.training
+    if config.engine is Engine.TORCH:
+        return training.precision
+    if needed := training.needs_torch:
+        raise ModelInvalid(f"engine NumPy has no {needed}: set training.engine to Torch")
+    if training.precision is Precision.AUTO:
+        chosen.add("training.precision", Precision.FLOAT64, "NumPy computes in it")
+    return Precision.FLOAT64
+
+
+def _parallelism(config: TrainingConfig, architecture: Architecture) -> Parallelism:
+    """Refuses what does nothing; the spec's own rules do, and a search may have come to it nevertheless."""
+    training, asked = config.training, config.training.parallelism
+    if config.workers.max == 1:
+        if asked.strategy is not Strategy.AUTO:
+            raise ModelInvalid(f"training.parallelism.strategy {asked.strategy} is for several workers: raise workers.max")
+        if training.gradients.compression is not Compression.NONE:
+            raise ModelInvalid("training.gradients.compression is for several workers: raise workers.max")
+    if asked.activation_checkpointing is ActivationCheckpointing.FULL:
+        has_layers = isinstance(architecture, Convolutional) or (isinstance(architecture, Dense) and architecture.hidden)
+        if not has_layers or any(name.endswith("running_mean") for name in architecture.buffers):
+            raise ModelInvalid(
+                "training.parallelism.activationCheckpointing is for hidden layers and convolutions without statistics of their "
+                "own: drop it, or set model.convolutionalNetwork.normalization to Layer or None"
+            )
+    return asked
 
 
 def _initialization(spec: Initialization, architecture: Architecture, chosen: _Chosen) -> Initialization:

@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.config import Location, TrainingConfig
 from eagleray_runtime.contract.names import ALLOW_FILE_URIS_ENV
 
@@ -53,5 +55,30 @@ def job(tmp_path: Path) -> ConfigMaker:
             "checkpoints": {"uri": f"file://{tmp_path}/checkpoints"},
         }
         return TrainingConfig.model_validate(config | fields)
+
+    return make
+
+
+@pytest.fixture
+def digits(job: ConfigMaker, tmp_path: Path) -> ConfigMaker:
+    """Configuration of a job that learns scikit-learn's digits, as images or as rows of a table."""
+    from sklearn.datasets import load_digits
+
+    def make(
+        family: str = "ConvolutionalNetwork",
+        rows: int | None = None,
+        training: dict[str, Any] | None = None,
+        workers: int = 1,
+        **shape: Any,
+    ) -> TrainingConfig:
+        found = load_digits()
+        name = "images" if family == "ConvolutionalNetwork" else "data"
+        path = tmp_path / f"{name}-{rows}.npz"
+        np.savez(path, **{name: found[name][:rows]}, digit=found.target[:rows])
+        model = {f"{family[0].lower()}{family[1:]}": shape} if shape else {}
+        bounds = {"min": workers, "max": workers, "cpus": 1, "gpus": 0}
+        config = job(family=family, model=model, training=training, engine="Torch", dataFile=str(path), workers=bounds)
+        source = {"configMapRef": {"name": "digits", "key": "digits.npz"}, "target": "digit"}
+        return config.model_copy(update={"data": blocks.Data.model_validate(source)})
 
     return make

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import Initialization, InitializationMethod
 from eagleray_runtime.models.architecture import Convolutional
 from eagleray_runtime.models.initialization import initial_parameters
@@ -23,23 +22,6 @@ SHAPES = {
     "neither": {"normalization": "None", "pooling": "None"},
 }
 FOUR_EPOCHS = {"epochs": 4, "batchSize": 16}
-
-
-@pytest.fixture
-def digits(job, tmp_path):
-    """Configuration of a job that learns scikit-learn's digits, as images or as rows of a table."""
-    from sklearn.datasets import load_digits
-
-    def make(family="ConvolutionalNetwork", rows=None, training=None, **shape):
-        found = load_digits()
-        name = "images" if family == "ConvolutionalNetwork" else "data"
-        np.savez(tmp_path / "digits.npz", **{name: found[name][:rows]}, digit=found.target[:rows])
-        model = {"convolutionalNetwork": shape} if shape else {}
-        config = job(family=family, model=model, training=training, engine="Torch", dataFile=str(tmp_path / "digits.npz"))
-        source = {"configMapRef": {"name": "digits", "key": "digits.npz"}, "target": "digit"}
-        return config.model_copy(update={"data": blocks.Data.model_validate(source)})
-
-    return make
 
 
 def test_it_tells_more_digits_apart_than_a_perceptron_of_the_same_epochs(digits):

@@ -79,7 +79,7 @@ RULES = {
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 def test_optimisers_step_as_torchs_do(rule):
-    from eagleray_runtime.training.torch_engine import make_optimizer
+    from eagleray_runtime.training.torch_run import make_optimizer
 
     random = np.random.default_rng(0)
     theta = random.normal(size=20)
@@ -166,7 +166,7 @@ def test_both_engines_serve_the_same_weights_alike(architecture):
 
 def test_a_torch_checkpoint_restores_network_optimiser_and_course(tmp_path):
     from eagleray_runtime.models.torch_losses import total_loss
-    from eagleray_runtime.training.torch_engine import Run
+    from eagleray_runtime.training.torch_run import Run
 
     squares = Loss(type=LossType.MEAN_SQUARED_ERROR)
     plan = Plan(

@@ -1,0 +1,152 @@
+"""Two workers, precisions, and what travels between workers: the losses are those of one worker that computes in Float32."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eagleray_runtime.contract.blocks import Engine
+from eagleray_runtime.data.dataset import load
+from eagleray_runtime.storage import Store
+from eagleray_runtime.training import numpy_engine
+from eagleray_runtime.training.plan import decide
+from tests.support.torch_runs import HereRun, Wanted, by_two_workers
+
+pytestmark = pytest.mark.torch
+torch = pytest.importorskip("torch")
+
+FOUR_EPOCHS = {"epochs": 4, "batchSize": 16}
+FSDP = {"parallelism": {"strategy": "FSDP"}}
+CAREFUL = {"gradients": {"clipNorm": 0.8, "clipValue": 0.1, "accumulationSteps": 3}}
+
+# Relative: a unit in the last place of Float32 is 6e-8, of Float16 5e-4, of BFloat16 4e-3, and 40 steps add up by chance; what
+# PowerSGD leaves out of a step is added to the next one, so that steps come later.
+ROUNDED, HALF, BRAIN, LATER = 2e-5, 2e-3, 2e-2, 0.5
+CASES = {
+    "DDP": (FOUR_EPOCHS, ROUNDED),
+    "FSDP": (FOUR_EPOCHS | FSDP, ROUNDED),
+    "FSDP-in-Float16": (FOUR_EPOCHS | FSDP | {"precision": "Float16"}, HALF),
+    "DDP-in-BFloat16": (FOUR_EPOCHS | {"precision": "BFloat16"}, BRAIN),
+    "DDP-by-Float16": (FOUR_EPOCHS | {"gradients": {"compression": "Float16"}}, HALF),
+    "DDP-by-BFloat16": (FOUR_EPOCHS | {"gradients": {"compression": "BFloat16"}}, BRAIN),
+    "DDP-by-PowerSGD": (FOUR_EPOCHS | {"gradients": {"compression": "PowerSGD"}}, LATER),
+    "FSDP-by-BFloat16": (FOUR_EPOCHS | FSDP | {"gradients": {"compression": "BFloat16"}}, BRAIN),
+}
+
+
+@pytest.fixture
+def perceptron(digits):
+    """Configuration of a perceptron that learns some digits as rows of a table."""
+
+    def make(training, workers=2):
+        return digits("MultilayerPerceptron", rows=201, training=training, workers=workers, hiddenLayers=[24, 16])
+
+    return make
+
+
+def test_every_way_to_share_the_work_comes_to_the_losses_of_one_worker(perceptron, digits, tmp_path: Path):
+    """One test for all, for what takes the time is to start two processes."""
+    careful = FOUR_EPOCHS | CAREFUL
+    recomputing = careful | {"parallelism": {"strategy": "FSDP", "activationCheckpointing": "Full"}}
+    images = {"rows": 60, "channels": [4, 6], "hiddenLayers": [8]}
+    # Adam makes a whole step of a gradient that is rounding alone, such as that of a bias before its normalisation.
+    two_epochs = {"epochs": 2, "batchSize": 16, "optimizer": {"type": "SGD"}}
+    runs = {name: Wanted(perceptron(training)) for name, (training, _) in CASES.items()}
+    runs["Float64"] = Wanted(perceptron(FOUR_EPOCHS | FSDP | {"precision": "Float64"}))
+    runs["careful"] = Wanted(perceptron(recomputing))
+    runs["images"] = Wanted(digits(training=two_epochs | FSDP, workers=2, **images))
+    runs["images-in-BFloat16"] = Wanted(digits(training=two_epochs | {"precision": "BFloat16"}, workers=2, **images))
+    came = by_two_workers(tmp_path, runs)
+
+    plain = HereRun(perceptron(FOUR_EPOCHS, workers=1)).to_the_end()
+    for name, (_, tolerance) in CASES.items():
+        assert came[name].losses == pytest.approx(plain.losses, rel=tolerance), name
+    for name in set(CASES) - {"DDP", "FSDP"}:
+        # What is to be rounded is: two workers' sums do not depend on chance.
+        assert came[name].losses != came["DDP"].losses, name
+    total = plain.plan.architecture.parameters
+    for name, found in came.items():
+        shared_out = "FSDP" in name or name in ("Float64", "careful")
+        assert "images" in name or (found.held < 0.55 * total if shared_out else found.held == total), name
+
+    alone = HereRun(perceptron(careful, workers=1)).to_the_end()
+    assert came["careful"].losses == pytest.approx(alone.losses, rel=ROUNDED)
+    assert came["careful"].losses != pytest.approx(plain.losses, rel=ROUNDED)
+
+    seen = HereRun(digits(training=two_epochs, **images)).to_the_end()
+    assert came["images"].losses == pytest.approx(seen.losses, rel=ROUNDED)
+    assert came["images-in-BFloat16"].losses == pytest.approx(seen.losses, rel=2 * BRAIN)
+    for name, values in seen.state.items():
+        assert came["images"].state[name] == pytest.approx(values, rel=1e-3, abs=1e-4), name
+
+    config = perceptron(FOUR_EPOCHS, workers=1).model_copy(update={"engine": Engine.NUMPY})
+    dataset = load(config)
+    by_numpy = numpy_engine.train(decide(config, dataset)[0], dataset, Store(config.checkpoints), lambda end: None, lambda: 0.0)
+    expected = [point.training for point in by_numpy.history] + [point.validation for point in by_numpy.history]
+    assert came["Float64"].losses == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_run_goes_on_with_another_number_of_workers(perceptron, tmp_path: Path):
+    training = FOUR_EPOCHS | {"precision": "Float16", "earlyStopping": {"metric": "Accuracy"}}
+    config = perceptron(training | FSDP)
+    whole = HereRun(config).to_the_end()
+    (place := tmp_path / "alone").mkdir()
+    HereRun(config).to_the_end(2).run.save(place)
+    came = by_two_workers(tmp_path, {"first": Wanted(config, epochs=2), "second": Wanted(config, checkpoint=place)})
+    resumed = HereRun(config)
+    resumed.run.restore(came["first"].checkpoint)
+    assert resumed.run.course.epoch == 2
+    assert resumed.run.scaler.get_scale() == whole.run.scaler.get_scale()
+    resumed.to_the_end()
+    for losses, state in ((resumed.losses, resumed.state), (came["second"].losses, came["second"].state)):
+        assert losses == pytest.approx(whole.losses, rel=HALF)
+        for name, values in whole.state.items():
+            assert state[name] == pytest.approx(values, abs=2e-3), name
+    assert resumed.run.course.stopping.epoch == whole.run.course.stopping.epoch
+
+
+def test_layers_that_are_computed_again_are_not_remembered(perceptron, digits):
+    """What autograd keeps for the backward pass, and that dropout drops the same units again."""
+
+    def kept(config):
+        here, found = HereRun(config), []
+
+        def keep(tensor):
+            found.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            here.to_the_end(1)
+        return sum(found), here.state
+
+    full = {"parallelism": {"activationCheckpointing": "Full"}}
+    for make in (
+        lambda training: digits(rows=40, training=training, channels=[4], hiddenLayers=[8], normalization="Layer", dropout=0.5),
+        lambda training: digits("MultilayerPerceptron", rows=40, training=training, hiddenLayers=[64, 64], activation="GELU"),
+    ):
+        all_of_it, expected = kept(make(FOUR_EPOCHS))
+        less, state = kept(make(FOUR_EPOCHS | full))
+        assert less < 0.7 * all_of_it
+        for name, values in expected.items():
+            assert np.array_equal(state[name], values), name
+
+
+def test_a_compiled_network_trains_as_one_that_is_not(perceptron):
+    plain = HereRun(perceptron(FOUR_EPOCHS | {"epochs": 2}, workers=1)).to_the_end()
+    compiled = HereRun(perceptron(FOUR_EPOCHS | {"epochs": 2, "compile": "Default"}, workers=1))
+    calls = torch._dynamo.utils.counters["stats"]
+    before = calls["calls_captured"]
+    compiled.to_the_end()
+    assert calls["calls_captured"] > before
+    assert compiled.losses == pytest.approx(plain.losses, rel=ROUNDED)
+
+
+def test_it_is_said_what_is_missing_to_compile(perceptron, monkeypatch):
+    from eagleray_runtime.errors import ModelInvalid
+    from eagleray_runtime.training.torch_run import require_compiler
+
+    plan = HereRun(perceptron({"compile": "Default"}, workers=1)).plan
+    require_compiler(plan)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ModelInvalid, match="the image holds no no-such-compiler"):
+        require_compiler(plan)
