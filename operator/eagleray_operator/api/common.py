@@ -1,5 +1,6 @@
 """Blocks that both kinds share."""
 
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
@@ -38,4 +39,5 @@ class Metadata(Block):
     namespace: str
     uid: str
     generation: int = 1
+    creation_timestamp: datetime | None = None
     deletion_timestamp: str | None = None

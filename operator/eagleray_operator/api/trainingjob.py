@@ -238,6 +238,26 @@ class Attempt(Block):
     end_time: datetime | None = Field(None, description="When its end was seen.")
     from_epoch: int = Field(0, description="Epoch that it resumed from.")
     to_epoch: int = Field(0, description="Epoch that it reached.")
+    training_time: datetime | None = Field(None, description="When it began to train.")
+    checkpoint_seconds: float = Field(0, description="Seconds that its training has waited for checkpoints.")
+    recovery_seconds: float = Field(0, description="Seconds until lost workers were replaced, while it went on.")
+    lost_seconds: float = Field(0, description="Seconds of training that was done again or not kept.")
+    unsaved_seconds: float = Field(0, description="Seconds of training since its last checkpoint.")
+
+
+class Timing(Block):
+    """On what a job has spent its time, in seconds, which add up to the time from its creation until untilTime."""
+
+    queued_seconds: float = Field(0, description="Waiting for what it needs before its first attempt.")
+    start_up_seconds: float = Field(0, description="Starting the first attempt: pods, Ray, reading and preparing the data.")
+    training_seconds: float = Field(
+        0, description="Training, evaluating and saving what became of the model; its share of the sum is the goodput."
+    )
+    checkpoint_seconds: float = Field(0, description="Training that waited for checkpoints.")
+    recovery_seconds: float = Field(0, description="Between attempts and starting the next ones, and replacing lost workers.")
+    lost_seconds: float = Field(0, description="Training that was not kept, until the loss of it was noticed.")
+    suspended_seconds: float = Field(0, description="Suspended.")
+    until_time: datetime = Field(description="Moment that the figures add up to; they change with the rest of the status only.")
 
 
 class TrainingJobStatus(Block):
@@ -259,6 +279,7 @@ class TrainingJobStatus(Block):
     search: SearchReport | None = Field(None, description="How far the search is, and what is best so far.")
     model: SavedModel | None = Field(None, description="The saved model.")
     attempts: list[Attempt] = Field(default_factory=list, max_length=10, description="The newest ten attempts.")
+    timing: Timing | None = Field(None, description="On what the job has spent its time.")
 
 
 class TrainingJob(Block):

@@ -1,14 +1,15 @@
 """Reports of the runtime folded into a job's status."""
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 
 from eagleray_operator.api.reasons import Reason
 from eagleray_operator.api.trainingjob import Attempt, Evaluation, Progress, TrainingJobStatus
-from eagleray_runtime.contract.reports import Choice, FailureReport, ProgressReport, Report, ResultReport
+from eagleray_runtime.contract.reports import Choice, FailureReport, ProgressReport, Report, ResultReport, Spent
 
 
-def fold(status: TrainingJobStatus, reports: Iterable[Report]) -> TrainingJobStatus:
-    """The status with the reports taken in; those of another attempt than the open one are left out.
+def fold(status: TrainingJobStatus, reports: Iterable[Report], now: datetime) -> TrainingJobStatus:
+    """The status with the reports taken in at that moment; those of another attempt than the open one are left out.
 
     A failure is noted at its attempt, whose end KubeRay tells; a result is the end.
     """
@@ -17,9 +18,9 @@ def fold(status: TrainingJobStatus, reports: Iterable[Report]) -> TrainingJobSta
         if current is None or current.end_time is not None or report.attempt != current.number:
             continue
         if isinstance(report, ProgressReport):
-            status = _progress(status, report)
+            status = _progress(status, report, now)
         elif isinstance(report, ResultReport):
-            status = _result(_progress(status, report.progress), report)
+            status = _result(_progress(status, report.progress, now), report)
         elif isinstance(report, FailureReport):
             status = with_attempt(
                 status, current.model_copy(update={"reason": Reason(report.reason.value), "message": report.message})
@@ -47,7 +48,7 @@ def with_choices(chosen: Iterable[Choice], more: Iterable[Choice]) -> list[Choic
     return list(by_field.values())[:32]
 
 
-def _progress(status: TrainingJobStatus, report: ProgressReport) -> TrainingJobStatus:
+def _progress(status: TrainingJobStatus, report: ProgressReport, now: datetime) -> TrainingJobStatus:
     remaining = report.estimated_remaining_seconds
     progress = Progress(
         stage=report.stage,
@@ -63,12 +64,28 @@ def _progress(status: TrainingJobStatus, report: ProgressReport) -> TrainingJobS
         history=report.history,
     )
     attempt = status.attempts[-1].model_copy(update={"from_epoch": report.resumed_from_epoch, "to_epoch": report.epoch})
+    if report.spent is not None:
+        attempt = _with_spent(attempt, report.spent, now)
     status = with_attempt(status, attempt)
     return status.model_copy(
         update={
             "progress": progress,
             "chosen": with_choices(status.chosen, report.chosen),
             "search": report.search or status.search,
+        }
+    )
+
+
+def _with_spent(attempt: Attempt, spent: Spent, now: datetime) -> Attempt:
+    """The attempt with what its runtime tells of its time; what it has told once it does not take back."""
+    began = attempt.training_time or now - timedelta(seconds=spent.seconds)
+    return attempt.model_copy(
+        update={
+            "training_time": max(began, attempt.start_time or began),
+            "checkpoint_seconds": max(attempt.checkpoint_seconds, round(spent.checkpoint, 3)),
+            "recovery_seconds": max(attempt.recovery_seconds, round(spent.recovery, 3)),
+            "lost_seconds": max(attempt.lost_seconds, round(spent.lost, 3)),
+            "unsaved_seconds": round(spent.unsaved, 3),
         }
     )
 

@@ -10,7 +10,7 @@ from eagleray_operator.api.reasons import Reason
 from eagleray_operator.api.trainingjob import Attempt, Evaluation, Progress, TrainingJob, TrainingJobStatus
 from eagleray_operator.children import claim, configmap, networkpolicy, rayjob, secret
 from eagleray_operator.cluster.port import Manifest, Ref
-from eagleray_operator.reconcilers import autoscaling, causes, engines, gates, placement, reports, retry
+from eagleray_operator.reconcilers import autoscaling, causes, engines, gates, placement, reports, retry, timing
 from eagleray_operator.reconcilers.attempts import FINAL, AttemptState, Finding, examine
 from eagleray_operator.reconcilers.causes import Cause
 from eagleray_operator.reconcilers.plan import Deletion, Observed, Plan
@@ -78,7 +78,7 @@ def _without_rows(job: TrainingJob, observed: Observed) -> Cause | None:
 
 
 def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime, key: bytes) -> Plan:
-    status = reports.fold(job.status, observed.reports)
+    status = reports.fold(job.status, observed.reports, now)
     if status.model is not None:
         return _succeed(job, status, now)
     deadline = _deadline(job, status)
@@ -207,7 +207,7 @@ def _examine(job: TrainingJob, attempt: Attempt, observed: Observed, now: dateti
 def _attempt_failed(
     job: TrainingJob, status: TrainingJobStatus, observed: Observed, attempt: Attempt, cause: Cause, now: datetime
 ) -> Plan:
-    ended = attempt.model_copy(update={"reason": cause.reason, "message": cause.message, "end_time": now})
+    ended = timing.given_up(attempt, cause, now)
     status = reports.with_attempt(status, ended)
     if not retry.may_help(cause.reason):
         return _fail(job, status, observed, cause, now)
@@ -256,8 +256,7 @@ def _succeed(job: TrainingJob, status: TrainingJobStatus, now: datetime) -> Plan
 
 def _fail(job: TrainingJob, status: TrainingJobStatus, observed: Observed, cause: Cause, now: datetime) -> Plan:
     if status.attempts and status.attempts[-1].end_time is None:
-        ended = status.attempts[-1].model_copy(update={"reason": cause.reason, "message": cause.message, "end_time": now})
-        status = reports.with_attempt(status, ended)
+        status = reports.with_attempt(status, timing.given_up(status.attempts[-1], cause, now))
     status = status.model_copy(update={"completion_time": now})
     state = State(("False", cause.reason, cause.message), ("False", cause.reason, cause.message))
     return _conclude(job, status, state, Plan(delete=tuple(map(_as_seen, _left_over(status, observed)))), now)
@@ -406,6 +405,8 @@ def _conclude(
         status = reports.without_running_trials(status)
     settled = conditions.settled(job.status.conditions, now)
     new = status.model_copy(update={"observed_generation": job.metadata.generation, "conditions": settled})
+    if new != job.status:
+        new = timing.booked(job.status, timing.at_rest(job.status, new), job.metadata.creation_timestamp or now, now)
     events = transition(job.status.conditions, settled, ConditionType.SUCCEEDED, "Train")
     return replace(plan, status=_dump(new), events=events)
 

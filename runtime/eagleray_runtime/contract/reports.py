@@ -112,6 +112,20 @@ class SavedModel(Block):
     engine: str
 
 
+class Spent(Block):
+    """How an attempt has spent its time, in seconds, since it began to train: `seconds` in all.
+
+    Of these, `checkpoint` are those that training waited for checkpoints; `lost` went to epochs that were trained again, because
+    workers were lost or others joined, `recovery` to starting them again; `unsaved` would be lost if the attempt ended now.
+    """
+
+    seconds: float = Field(0, ge=0)
+    checkpoint: float = Field(0, ge=0)
+    recovery: float = Field(0, ge=0)
+    lost: float = Field(0, ge=0)
+    unsaved: float = Field(0, ge=0)
+
+
 class ProgressReport(Block):
     """Progress of a running attempt; `percent` is of the whole job, 0 to 100.
 
@@ -137,6 +151,7 @@ class ProgressReport(Block):
     history: list[HistoryPoint] = Field(default_factory=list, max_length=50)
     chosen: list[Choice] = Field(default_factory=list, max_length=32)
     search: SearchReport | None = None
+    spent: Spent | None = None
 
 
 class ResultReport(Block):

@@ -105,7 +105,9 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
     progress.stage(Stage.SAVING)
     saved = write_bundle(output, draft, outcome.parameters)
     checkpoints.remove_folder()
-    return _result(config, draft, saved, workers=outcome.workers, resumed_from=outcome.resumed_from)
+    result = _result(config, draft, saved, workers=outcome.workers, resumed_from=outcome.resumed_from)
+    told = result.progress.model_copy(update={"spent": progress.spent(0.0, 0.0)})
+    return result.model_copy(update={"progress": told})
 
 
 def _cross_validate(config: TrainingConfig, cleaned: Cleaned, checkpoints: Store, progress: Progress) -> list[Metric]:
@@ -118,6 +120,7 @@ def _cross_validate(config: TrainingConfig, cleaned: Cleaned, checkpoints: Store
         place = below(config.checkpoints, f"{config.resource.uid}/fold-{number}")
         progress.fold = number
         outcome = train(config.model_copy(update={"checkpoints": place}), plan, fold, progress)
+        progress.waited(outcome.checkpoint_seconds)
         predict = evaluating(plan.architecture, outcome.parameters)
         return defined(answers(predict, plan.architecture.head, fold, fold.validation), plan.metrics)
 

@@ -103,7 +103,7 @@ def train(
     course = run.course
     resumed_from = course.epoch
     gradient = Network(run.architecture)
-    saved_at = clock()
+    saved_at, saving = clock(), 0.0
     # Overflow is judged by the loss, once an epoch.
     with np.errstate(all="ignore"):
         while not course.is_over:
@@ -116,14 +116,16 @@ def train(
                 )
             if course.end_epoch(loss, validation, metric):
                 run.best = run.network.flat.copy()
-            on_epoch(EpochEnd(course.epoch, course.step, loss, validation, 1, resumed_from, course.history.points))
+            history, unsaved = course.history.points, clock() - saved_at
+            on_epoch(EpochEnd(course.epoch, course.step, loss, validation, 1, resumed_from, history, saving, unsaved))
             if halt is not None and halt(course.epoch, run.network):
                 break
-            if not course.is_over and plan.is_checkpoint(course.epoch, clock() - saved_at):
+            if not course.is_over and plan.is_checkpoint(course.epoch, (began := clock()) - saved_at):
                 checkpoints.write(course.epoch, run.save())
                 saved_at = clock()
+                saving += saved_at - began
     parameters: dict[str, AnyArray] = dict(run.finished().parameters)
-    return Outcome(parameters, course.history.points, course.epoch, course.step, 1, resumed_from, course.chosen)
+    return Outcome(parameters, course.history.points, course.epoch, course.step, 1, resumed_from, course.chosen, saving)
 
 
 def _epoch(run: Run, dataset: Dataset, gradient: Network) -> float:

@@ -8,7 +8,10 @@ from eagleray_runtime.contract.reports import Choice, HistoryPoint
 
 @dataclass(frozen=True)
 class Outcome:
-    """Trained parameters and buffers by name, the losses, and how training went; `epochs` are those that were trained."""
+    """Trained parameters and buffers by name, the losses, and how training went.
+
+    `epochs` are those that were trained; `checkpoint_seconds` is how long training waited for checkpoints.
+    """
 
     parameters: dict[str, AnyArray]
     history: list[HistoryPoint]
@@ -17,11 +20,15 @@ class Outcome:
     workers: int
     resumed_from: int
     chosen: list[Choice]
+    checkpoint_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """What is known at the end of an epoch (numbered from 1); losses are in the target's own unit."""
+    """What is known at the end of an epoch (numbered from 1); losses are in the target's own unit.
+
+    `checkpoint_seconds` is how long this training has waited for checkpoints, `unsaved_seconds` how long ago the last one was.
+    """
 
     epoch: int
     step: int
@@ -30,3 +37,5 @@ class EpochEnd:
     workers: int
     resumed_from: int
     history: list[HistoryPoint]
+    checkpoint_seconds: float = 0.0
+    unsaved_seconds: float = 0.0

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from eagleray_runtime.contract.config import TrainingConfig
-from eagleray_runtime.contract.reports import Choice, HistoryPoint, ProgressReport, SearchReport, Stage
+from eagleray_runtime.contract.reports import Choice, HistoryPoint, ProgressReport, SearchReport, Spent, Stage
 from eagleray_runtime.reports import Reporter
 from eagleray_runtime.training.outcome import EpochEnd, Outcome
 
@@ -34,6 +34,8 @@ class Progress:
         self.search: SearchReport | None = None
         """How far the search is, if the job has one."""
         self._trials = self._ended = 0
+        self._trains_since: float | None = None
+        self._spent = Spent()
         self.chosen: list[Choice] = []
         self.last = ProgressReport(
             resource=config.resource, attempt=config.attempt, stage=Stage.PREPARING, epochs=config.training.epochs
@@ -48,9 +50,17 @@ class Progress:
 
     def stage(self, stage: Stage) -> None:
         """Tell that another stage begins."""
+        if stage is Stage.TRAINING and self._trains_since is None:
+            self._trains_since = time.time()
         percent = max(self.last.percent, STAGE_PERCENT[stage])
         self.last = self.last.model_copy(
-            update={"stage": stage, "percent": percent, "chosen": self.chosen, "estimated_remaining_seconds": None}
+            update={
+                "stage": stage,
+                "percent": percent,
+                "chosen": self.chosen,
+                "estimated_remaining_seconds": None,
+                "spent": self.spent(0.0, 0.0),
+            }
         )
         self._reporter.progress(self.last)
 
@@ -80,8 +90,29 @@ class Progress:
         log.info("epoch %d of %d: loss %.6g", end.epoch, self.last.epochs, end.training)
         self._reporter.progress(self.last)
 
+    def waited(self, checkpoint: float = 0.0, lost: float = 0.0, recovery: float = 0.0) -> None:
+        """Count seconds of a training that is over, or whose workers were started anew; the names are those of `Spent`."""
+        before = self._spent
+        self._spent = before.model_copy(
+            update={
+                "checkpoint": before.checkpoint + checkpoint,
+                "lost": before.lost + lost,
+                "recovery": before.recovery + max(0.0, recovery),
+            }
+        )
+
+    def spent(self, checkpoint: float, unsaved: float) -> Spent | None:
+        """How the time has been spent since training began, None before; `checkpoint` are seconds of the training that runs."""
+        if self._trains_since is None:
+            return None
+        seconds = max(0.0, time.time() - self._trains_since)
+        return self._spent.model_copy(
+            update={"seconds": seconds, "checkpoint": self._spent.checkpoint + checkpoint, "unsaved": unsaved}
+        )
+
     def trained(self, outcome: Outcome) -> None:
         """Take over where training ended; an engine on other processes has told it from there."""
+        self.waited(outcome.checkpoint_seconds)
         self.last = self.last.model_copy(
             update={
                 "epoch": outcome.epochs,
@@ -108,6 +139,7 @@ class Progress:
             resumed_from_epoch=end.resumed_from,
             metrics=losses(end.training, end.validation),
             history=end.history,
+            spent=self.spent(end.checkpoint_seconds, end.unsaved_seconds),
         ).model_copy(update=self._share(end.epoch, now))
 
     def _share(self, epoch: int, now: float) -> dict[str, Any]:

@@ -48,10 +48,16 @@ class TellProgress(UserCallback):  # type: ignore[misc]
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+        self._before: dict[str, Any] | None = None
+        self._told_at = 0.0
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:
-        """Tell the first worker's losses, which are those of all."""
+        """Tell the first worker's losses, which are those of all, and what it cost if the workers were started anew."""
         told = metrics[0]
+        if (before := self._before) is not None and told["began"] != before["began"]:
+            recovery = told["began"] - self._told_at
+            self._progress.waited(before["checkpoint_seconds"], before["unsaved_seconds"], recovery)
+        self._before, self._told_at = told, time.time()
         self._progress.epoch(
             EpochEnd(
                 epoch=told["epoch"],
@@ -61,6 +67,8 @@ class TellProgress(UserCallback):  # type: ignore[misc]
                 workers=len(metrics),
                 resumed_from=told["resumed_from"],
                 history=[HistoryPoint.model_validate(point) for point in told["history"]],
+                checkpoint_seconds=told["checkpoint_seconds"],
+                unsaved_seconds=told["unsaved_seconds"],
             )
         )
 
@@ -131,6 +139,7 @@ def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progre
         workers=told["workers"],
         resumed_from=told["resumed_from"],
         chosen=chosen,
+        checkpoint_seconds=told["checkpoint_seconds"],
     )
 
 
@@ -165,7 +174,8 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
             run.restore(Path(folder))
     course, resumed_from = run.course, run.course.epoch
     # The first epoch is told at once, for it shows how many workers there are now.
-    reported_at, saved_at = float("-inf"), time.monotonic()
+    reported_at, saved_at, saving = float("-inf"), time.monotonic(), 0.0
+    began = time.time()
     loss, valid, diverged = float("nan"), None, False
     target = Affine.model_validate(told["target"])
     while not course.is_over and not diverged:
@@ -191,10 +201,14 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
                 "validation": valid,
                 "resumed_from": resumed_from,
                 "history": run.told_history() if rank == 0 else [],
+                "began": began,
+                "checkpoint_seconds": saving,
+                "unsaved_seconds": 0.0 if save else now - saved_at,
             }
             _report(run, summary, save=bool(save))
             reported_at = time.monotonic()
-            saved_at = reported_at if save else saved_at
+            if save:
+                saved_at, saving = reported_at, saving + reported_at - now
     finished = run.finished()
     if rank:
         return {}
@@ -209,6 +223,7 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
         "resumed_from": resumed_from,
         "device": device.type,
         "diverged": diverged,
+        "checkpoint_seconds": saving,
     }
 
 

@@ -158,6 +158,7 @@ def _trained(config: TrainingConfig, dataset: Dataset, trial: Trial, progress: P
     if trial.cutoffs is not None and rungs is not None:
         halving = Halving(trial.cutoffs, trial.metric in metrics.LARGER_IS_BETTER, value)
     outcome = train(config, plan, dataset, progress, halving)
+    progress.waited(outcome.checkpoint_seconds)
     if halving is not None and rungs is not None:
         rungs.update(halving.rungs)
         if halving.halted:

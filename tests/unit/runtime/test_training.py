@@ -11,7 +11,7 @@ import pytest
 
 from eagleray_runtime.bundle.reading import read_bundle
 from eagleray_runtime.contract.config import Location
-from eagleray_runtime.contract.reports import HistoryPoint
+from eagleray_runtime.contract.reports import HistoryPoint, Stage
 from eagleray_runtime.data import sample
 from eagleray_runtime.data.dataset import load
 from eagleray_runtime.data.splitting import split_rows
@@ -320,6 +320,7 @@ def test_what_the_runtime_chose_is_told_with_its_reason(job):
         "training.optimizer.learningRate": "0.001",
         "training.batchSize": "32",
         "model.initialization.method": "HeNormal",
+        "training.precision": "Float64",
     }
     assert all(choice.reason for choice in chosen.values())
 
@@ -410,3 +411,37 @@ def test_an_attempt_that_nobody_waits_for_ends_without_a_bundle(job, monkeypatch
     assert driver.attempt(config) == 1
     assert capfd.readouterr().err.splitlines()[-1] == "Stopped: 409 Conflict: attempt 2 has taken over"
     assert not Store(config.output).exists("bundle.json")
+
+
+def test_it_is_told_how_long_training_waited_for_checkpoints(job, folder, monkeypatch):
+    config = job(training={"epochs": 5, "checkpoint": {"everyEpochs": 2}})
+    dataset, now, ends = load(config), [100.0], []
+    store, write = Store(folder("checkpoints")), Store.write
+
+    def slowly(self, name, content):
+        now[0] += 7.0
+        write(self, name, content)
+
+    def on_epoch(end):
+        now[0] += 1.0
+        ends.append((end.checkpoint_seconds, end.unsaved_seconds))
+
+    monkeypatch.setattr(Store, "write", slowly)
+    outcome = numpy_engine.train(decide(config, dataset)[0], dataset, store, on_epoch, lambda: now[0])
+    # After epochs 2 and 4 a checkpoint is written; none after the last one.
+    assert ends == [(0, 0), (0, 1), (7, 0), (7, 1), (14, 0)]
+    assert outcome.checkpoint_seconds == 14
+
+
+def test_time_is_counted_from_when_training_began(job):
+    progress = Progress(job(), Reporter(None))
+    progress.stage(Stage.PREPARING)
+    assert progress.last.spent is None
+    progress.stage(Stage.TRAINING)
+    progress.waited(checkpoint=3)
+    progress.waited(checkpoint=1, lost=2, recovery=-1)
+    progress.stage(Stage.EVALUATING)
+    spent = progress.last.spent
+    assert spent is not None
+    assert (spent.checkpoint, spent.lost, spent.recovery, spent.unsaved) == (4, 2, 0, 0)
+    assert 0 <= spent.seconds < 60

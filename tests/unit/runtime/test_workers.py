@@ -150,3 +150,30 @@ def test_it_is_said_what_is_missing_to_compile(perceptron, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ModelInvalid, match="the image holds no no-such-compiler"):
         require_compiler(plan)
+
+
+def test_workers_that_are_started_anew_cost_what_was_not_saved_and_the_time_until_they_train(perceptron, monkeypatch):
+    from eagleray_runtime.contract.reports import Stage
+    from eagleray_runtime.reports import Reporter
+    from eagleray_runtime.training import torch_engine
+    from eagleray_runtime.training.progress import Progress
+
+    progress = Progress(perceptron({}), Reporter("http://nobody"))
+    monkeypatch.setattr(progress, "_reporter", type("Silent", (), {"due": lambda *_: True, "progress": lambda *_: None})())
+    progress.stage(Stage.TRAINING)
+    tell = torch_engine.TellProgress(progress)
+
+    def report(at, began, checkpoint_seconds, unsaved_seconds):
+        monkeypatch.setattr(torch_engine.time, "time", lambda: at)
+        told = {"epoch": 1, "step": 1, "training": 1.0, "validation": None, "resumed_from": 0, "history": []}
+        spent = {"began": began, "checkpoint_seconds": checkpoint_seconds, "unsaved_seconds": unsaved_seconds}
+        tell.after_report(None, [told | spent] * 2, None)
+        return progress.last.spent
+
+    now = torch_engine.time.time()
+    report(now + 10, now, 1.0, 4.0)
+    spent = report(now + 20, now, 2.0, 6.0)
+    assert (spent.checkpoint, spent.lost, spent.recovery, spent.unsaved) == (2, 0, 0, 6)
+    spent = report(now + 60, now + 50, 0.5, 1.0)
+    assert (spent.checkpoint, spent.lost, spent.recovery, spent.unsaved) == (2.5, 6, 30, 1)
+    assert spent.seconds == pytest.approx(60, abs=1)
