@@ -5,6 +5,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import aiohttp
@@ -25,6 +26,8 @@ UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 HEAD_WENT = re.compile(r"The head pod \S+ was deleted\.|The head pod is gone\. The next attempt goes on from the checkpoint\.")
 """Whether it was seen going, or only that it is gone, is chance."""
+
+ROUNDING_SECONDS = 0.1
 
 FROM_THE_SERVER = {
     "uid",
@@ -123,7 +126,7 @@ class World:
         found = {}
         clusters = {ref.name for ref in self.made if ref.kind == "RayCluster" and ref.namespace == namespace}
         for manifest in self.in_namespace(namespace):
-            text = json.dumps(_lean(manifest))
+            text = json.dumps(_lean(_summed(manifest)))
             found[f"{manifest['kind']} {manifest['metadata']['name']}"] = text
         for ref, uids in self.made.items():
             if ref.namespace == namespace and ref.kind in COUNTED and ref in self._ours:
@@ -185,6 +188,17 @@ def _quietly(holds: Callable[[], Any]) -> Any:
     except (KeyError, IndexError, StopIteration, TypeError):
         # Not there yet.
         return None
+
+
+def _summed(manifest: Manifest) -> Manifest:
+    """With the seconds that a job tells replaced by whether they add up: what they are is chance."""
+    status = manifest.get("status") or {}
+    if not (timing := status.get("timing")):
+        return manifest
+    created, until = (datetime.fromisoformat(text) for text in (manifest["metadata"]["creationTimestamp"], timing["untilTime"]))
+    missing = (until - created).total_seconds() - sum(value for key, value in timing.items() if key.endswith("Seconds"))
+    verdict = "adds up" if abs(missing) < ROUNDING_SECONDS else f"{missing:.3f} s are missing"
+    return manifest | {"status": status | {"timing": verdict}}
 
 
 def _lean(value: Any) -> Any:
