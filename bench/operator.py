@@ -200,9 +200,12 @@ async def bare(kubeconfig: Path, rate: float, count: int) -> None:
         async def follow(kind: str) -> None:
             _, version = await api.list(kind)
             print("ready", flush=True)
-            async for type_, found in api.watch(kind, version):
-                if type_ == "ADDED":
-                    queue.put_nowait(found | {"kind": kind})
+            # The apiserver ends a watch that is behind.
+            while True:
+                async for type_, found in api.watch(kind, version):
+                    version = found["metadata"]["resourceVersion"]
+                    if type_ == "ADDED":
+                        queue.put_nowait(found | {"kind": kind})
 
         async def work() -> None:
             while True:
