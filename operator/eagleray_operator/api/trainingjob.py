@@ -10,7 +10,7 @@ from eagleray_operator.api.conditions import Condition
 from eagleray_operator.api.reasons import Reason
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import INT32_MAX, Block, Data, Model, Reference, Rule, Training
-from eagleray_runtime.contract.reports import Choice, DataReport, HistoryPoint, Metric, SavedModel, SearchReport, Stage
+from eagleray_runtime.contract.reports import Choice, DataReport, Estimate, HistoryPoint, Metric, SavedModel, SearchReport, Stage
 from eagleray_runtime.contract.search import Search
 
 
@@ -277,6 +277,7 @@ class TrainingJobStatus(Block):
     data: DataReport | None = Field(None, description="What became of the rows.")
     evaluation: Evaluation | None = Field(None, description="How good the finished model is.")
     search: SearchReport | None = Field(None, description="How far the search is, and what is best so far.")
+    estimate: Estimate | None = Field(None, description="What the job needs, and how right that was.")
     model: SavedModel | None = Field(None, description="The saved model.")
     attempts: list[Attempt] = Field(default_factory=list, max_length=10, description="The newest ten attempts.")
     timing: Timing | None = Field(None, description="On what the job has spent its time.")

@@ -56,6 +56,8 @@ class Display:
             self._last[view.title] = view
             if self._progress is not None:
                 self._update_bar(view)
+            if view.estimate and (before is None or before.estimate != view.estimate):
+                self.say(f"{view.title}  needs {view.estimate}")
             if view.reason and (before is None or (view.reason, view.good) != (before.reason, before.good)):
                 self._tell(view)
             elif self._progress is None and view.percent is not None and not view.final:

@@ -29,6 +29,7 @@ class View:
     seconds_left: int | None = None
     url: str | None = None
     model_uri: str | None = None
+    estimate: str | None = None
 
     @property
     def title(self) -> str:
@@ -75,7 +76,18 @@ def _job(manifest: Manifest) -> View:
         percent=progress.get("percent", 0),
         seconds_left=progress.get("estimatedRemainingSeconds"),
         model_uri=(status.get("model") or {}).get("uri"),
+        estimate=_estimate(status.get("estimate")),
     )
+
+
+def _estimate(told: dict[str, Any] | None) -> str | None:
+    """What a job needs, in words."""
+    if told is None:
+        return None
+    gpu = f", {told['gpuMemory']} of GPU memory" if "gpuMemory" in told else ""
+    needs = f"{told['parameters']} parameters, {told['memory']} of memory{gpu}, {told['disk']} in the store"
+    error = f", which was {told['errorPercent']:+.0f} % off" if "errorPercent" in told else ""
+    return f"{needs}, about {told['durationSeconds']:.3g} s{error}"
 
 
 def _deployment(manifest: Manifest) -> View:

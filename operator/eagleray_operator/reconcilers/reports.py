@@ -72,6 +72,7 @@ def _progress(status: TrainingJobStatus, report: ProgressReport, now: datetime) 
             "progress": progress,
             "chosen": with_choices(status.chosen, report.chosen),
             "search": report.search or status.search,
+            "estimate": report.estimate or status.estimate,
         }
     )
 

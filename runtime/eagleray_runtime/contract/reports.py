@@ -112,6 +112,23 @@ class SavedModel(Block):
     engine: str
 
 
+class Estimate(Block):
+    """What a job needs: told before it trains, its time once more after the first epoch, and at the end how right that was."""
+
+    parameters: int = Field(description="Parameters of the model.")
+    memory: str = Field(
+        description="Memory of the process that trains, on each worker; Ray's own processes need theirs beside it."
+    )
+    gpu_memory: str | None = Field(None, description="Memory of each worker's GPUs.")
+    disk: str = Field(description="Room in the store for model and checkpoints.")
+    duration_seconds: float = Field(
+        description="Seconds from reading the data to the saved model, by a formula at first, by the first epoch after it."
+    )
+    error_percent: float | None = Field(
+        None, description="How much longer than the truth durationSeconds was, of a job that no loss has interrupted, in percent."
+    )
+
+
 class Spent(Block):
     """How an attempt has spent its time, in seconds, since it began to train: `seconds` in all.
 
@@ -152,6 +169,7 @@ class ProgressReport(Block):
     chosen: list[Choice] = Field(default_factory=list, max_length=32)
     search: SearchReport | None = None
     spent: Spent | None = None
+    estimate: Estimate | None = None
 
 
 class ResultReport(Block):

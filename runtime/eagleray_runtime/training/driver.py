@@ -34,6 +34,7 @@ from eagleray_runtime.reports import Reporter, Stopped, UndeliveredError
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training.crossvalidation import Scores, cross_validate
 from eagleray_runtime.training.engines import below, train
+from eagleray_runtime.training.estimate import after_training, estimate
 from eagleray_runtime.training.evaluation import answers, defined, evaluate
 from eagleray_runtime.training.outcome import Outcome
 from eagleray_runtime.training.plan import Plan, decide
@@ -96,6 +97,10 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
     plan, chosen = decide(config, dataset)
     progress.chosen = [*found, *dataset.chosen, *chosen]
     progress.epochs = config.training.epochs
+    wanted = config.evaluation.cross_validation
+    trainings = 1 if wanted is None else wanted.folds + 1
+    needs = estimate(plan, config.engine, config.workers, dataset.report, trainings)
+    progress.estimated(needs, after_training(plan, dataset.report))
     progress.stage(Stage.TRAINING)
     over_folds = _cross_validate(config, cleaned, checkpoints, progress)
     outcome = train(config, plan, dataset, progress)
@@ -106,7 +111,7 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
     saved = write_bundle(output, draft, outcome.parameters)
     checkpoints.remove_folder()
     result = _result(config, draft, saved, workers=outcome.workers, resumed_from=outcome.resumed_from)
-    told = result.progress.model_copy(update={"spent": progress.spent(0.0, 0.0)})
+    told = result.progress.model_copy(update={"spent": progress.spent(0.0, 0.0), "estimate": progress.judged()})
     return result.model_copy(update={"progress": told})
 
 

@@ -57,6 +57,11 @@ def defined(of: Numbers | Classes, names: Sequence[str]) -> dict[str, float]:
     return {name: value for name in names if np.isfinite(value := metrics.value(name, of))}
 
 
+def resamples(rows: int) -> int:
+    """How often that many rows are drawn anew for the intervals."""
+    return min(MOST_DRAWS, max(FEWEST_DRAWS, ROWS_OF_ALL_DRAWS // rows)) if rows else 0
+
+
 def intervals(
     of: Numbers | Classes, names: Sequence[str], confidence_percent: int, random: np.random.Generator
 ) -> dict[str, tuple[float, float]]:
@@ -65,7 +70,7 @@ def intervals(
     A metric is left out that half of the resamples do not define.
     """
     rows = len(of.right)
-    draws = min(MOST_DRAWS, max(FEWEST_DRAWS, ROWS_OF_ALL_DRAWS // rows))
+    draws = resamples(rows)
     outside = (100 - confidence_percent) / 2
     values = np.empty((draws, len(names)))
     for draw in range(draws):

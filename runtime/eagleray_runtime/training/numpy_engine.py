@@ -22,7 +22,7 @@ from eagleray_runtime.training import metrics, optimizers
 from eagleray_runtime.training.checkpoints import Checkpoints
 from eagleray_runtime.training.course import Course
 from eagleray_runtime.training.order import dropout_stream, row_order
-from eagleray_runtime.training.outcome import EpochEnd, Outcome
+from eagleray_runtime.training.outcome import EpochEnd, FirstEpoch, Outcome
 from eagleray_runtime.training.patience import LOSS
 from eagleray_runtime.training.plan import Plan
 
@@ -104,6 +104,7 @@ def train(
     resumed_from = course.epoch
     gradient = Network(run.architecture)
     saved_at, saving = clock(), 0.0
+    started, first = saved_at, None
     # Overflow is judged by the loss, once an epoch.
     with np.errstate(all="ignore"):
         while not course.is_over:
@@ -116,8 +117,11 @@ def train(
                 )
             if course.end_epoch(loss, validation, metric):
                 run.best = run.network.flat.copy()
-            history, unsaved = course.history.points, clock() - saved_at
-            on_epoch(EpochEnd(course.epoch, course.step, loss, validation, 1, resumed_from, history, saving, unsaved))
+            now, history = clock(), course.history.points
+            if course.epoch == 1:
+                first = FirstEpoch(0.0, now - started)
+            end = EpochEnd(course.epoch, course.step, loss, validation, 1, resumed_from, history, saving, now - saved_at, first)
+            on_epoch(end)
             if halt is not None and halt(course.epoch, run.network):
                 break
             if not course.is_over and plan.is_checkpoint(course.epoch, (began := clock()) - saved_at):
@@ -125,7 +129,8 @@ def train(
                 saved_at = clock()
                 saving += saved_at - began
     parameters: dict[str, AnyArray] = dict(run.finished().parameters)
-    return Outcome(parameters, course.history.points, course.epoch, course.step, 1, resumed_from, course.chosen, saving)
+    history, chosen = course.history.points, course.chosen
+    return Outcome(parameters, history, course.epoch, course.step, 1, resumed_from, chosen, saving, first)
 
 
 def _epoch(run: Run, dataset: Dataset, gradient: Network) -> float:

@@ -58,11 +58,10 @@ PLATEAU_THRESHOLD = 1e-4
 class Plan(Block):
     """What one training run does.
 
-    `batch_rows` are the rows of one step over all workers; `unit` turns a loss of scaled targets into the target's own unit.
-    `stop_on` is the metric of `stop`, which is None when all epochs are trained; `plateau` is that of ReduceOnPlateau.
-    `precision` and `parallelism.strategy` may be Auto: the device that trains decides.
-    `metrics` are those to tell of the finished model. `fingerprint` is the same for two runs only if a checkpoint of one
-    continues the other.
+    `batch_rows` are the rows of one step over all workers, each of `row_numbers` numbers; `unit` turns a loss of scaled targets
+    into the target's own unit. `stop_on` is the metric of `stop`, which is None when all epochs are trained; `plateau` is that of
+    ReduceOnPlateau. `precision` and `parallelism.strategy` may be Auto: the device that trains decides. `metrics` are those to
+    tell of the finished model. `fingerprint` is the same for two runs only if a checkpoint of one continues the other.
     """
 
     architecture: Architecture
@@ -75,6 +74,7 @@ class Plan(Block):
     compile: Compilation = Compilation.NONE
     parallelism: Parallelism = Parallelism()
     batch_rows: int
+    row_numbers: int = 1
     epochs: int
     seed: int
     unit: float
@@ -126,6 +126,7 @@ def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]
         compile=training.compile,
         parallelism=_parallelism(config, architecture),
         batch_rows=batch,
+        row_numbers=math.prod(dataset.inputs),
         epochs=training.epochs,
         seed=training.seed,
         unit=loss.unit(dataset.preparation.target.scale),

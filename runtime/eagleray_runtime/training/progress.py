@@ -5,9 +5,10 @@ import time
 from typing import Any
 
 from eagleray_runtime.contract.config import TrainingConfig
-from eagleray_runtime.contract.reports import Choice, HistoryPoint, ProgressReport, SearchReport, Spent, Stage
+from eagleray_runtime.contract.reports import Choice, Estimate, HistoryPoint, ProgressReport, SearchReport, Spent, Stage
 from eagleray_runtime.reports import Reporter
-from eagleray_runtime.training.outcome import EpochEnd, Outcome
+from eagleray_runtime.training.estimate import judged, refined
+from eagleray_runtime.training.outcome import EpochEnd, FirstEpoch, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,11 @@ class Progress:
         self.search: SearchReport | None = None
         """How far the search is, if the job has one."""
         self._trials = self._ended = 0
+        self._started = time.time()
         self._trains_since: float | None = None
+        self._estimate: Estimate | None = None
+        self._apart = 0.0
+        self._is_refined = False
         self._spent = Spent()
         self.chosen: list[Choice] = []
         self.last = ProgressReport(
@@ -60,6 +65,7 @@ class Progress:
                 "chosen": self.chosen,
                 "estimated_remaining_seconds": None,
                 "spent": self.spent(0.0, 0.0),
+                "estimate": self._estimate,
             }
         )
         self._reporter.progress(self.last)
@@ -84,11 +90,34 @@ class Progress:
         now = time.monotonic()
         if self._began is None:
             self._began = (now, self._trained(end.epoch))
+        self._refine(end.first_epoch)
         if end.epoch != self.epochs and not self._reporter.due(Stage.TRAINING):
             return
         self.last = self.at(end, now)
         log.info("epoch %d of %d: loss %.6g", end.epoch, self.last.epochs, end.training)
         self._reporter.progress(self.last)
+
+    def estimated(self, estimate: Estimate, after_training: float) -> None:
+        """Tell from now on what training will need, of its duration so many seconds after it.
+
+        The duration is counted from now, and told with what has passed already.
+        """
+        passed = time.time() - self._started
+        self._apart = passed + after_training
+        self._estimate = estimate.model_copy(update={"duration_seconds": round(passed + estimate.duration_seconds, 3)})
+
+    def judged(self) -> Estimate | None:
+        """The estimate beside how long the attempt took, where it was all of the job."""
+        if self._estimate is None or not self._is_refined:
+            return self._estimate
+        return judged(self._estimate, time.time() - self._started)
+
+    def _refine(self, first: FirstEpoch | None) -> None:
+        """Take the first epoch of the first training as a measure of all."""
+        if self._is_refined or first is None or self._estimate is None:
+            return
+        self._estimate = refined(self._estimate, self._apart, first, self.epochs * max(1, self._folds))
+        self._is_refined = True
 
     def waited(self, checkpoint: float = 0.0, lost: float = 0.0, recovery: float = 0.0) -> None:
         """Count seconds of a training that is over, or whose workers were started anew; the names are those of `Spent`."""
@@ -113,6 +142,7 @@ class Progress:
     def trained(self, outcome: Outcome) -> None:
         """Take over where training ended; an engine on other processes has told it from there."""
         self.waited(outcome.checkpoint_seconds)
+        self._refine(outcome.first_epoch)
         self.last = self.last.model_copy(
             update={
                 "epoch": outcome.epochs,
@@ -140,6 +170,7 @@ class Progress:
             metrics=losses(end.training, end.validation),
             history=end.history,
             spent=self.spent(end.checkpoint_seconds, end.unsaved_seconds),
+            estimate=self._estimate,
         ).model_copy(update=self._share(end.epoch, now))
 
     def _share(self, epoch: int, now: float) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from eagleray_runtime.data.dataset import Dataset
 from eagleray_runtime.data.scaling import Affine
 from eagleray_runtime.errors import Diverged, WorkerLost
 from eagleray_runtime.storage import Store
-from eagleray_runtime.training.outcome import EpochEnd, Outcome
+from eagleray_runtime.training.outcome import EpochEnd, FirstEpoch, Outcome
 from eagleray_runtime.training.plan import Plan
 from eagleray_runtime.training.progress import Progress
 from eagleray_runtime.training.torch_run import Run, require_compiler
@@ -69,6 +69,7 @@ class TellProgress(UserCallback):  # type: ignore[misc]
                 history=[HistoryPoint.model_validate(point) for point in told["history"]],
                 checkpoint_seconds=told["checkpoint_seconds"],
                 unsaved_seconds=told["unsaved_seconds"],
+                first_epoch=FirstEpoch(*told["first_epoch"]) if told["first_epoch"] else None,
             )
         )
 
@@ -93,6 +94,7 @@ def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progre
         _worker,
         train_loop_config={
             "plan": plan.model_dump(mode="json"),
+            "asked_at": time.time(),
             "target": dataset.preparation.target.model_dump(mode="json"),
             "parts": ray.put([arrays(part, plan.precision) for part in (dataset.training, dataset.validation)]),
         },
@@ -140,6 +142,7 @@ def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progre
         resumed_from=told["resumed_from"],
         chosen=chosen,
         checkpoint_seconds=told["checkpoint_seconds"],
+        first_epoch=FirstEpoch(*told["first_epoch"]) if told["first_epoch"] else None,
     )
 
 
@@ -175,7 +178,7 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
     course, resumed_from = run.course, run.course.epoch
     # The first epoch is told at once, for it shows how many workers there are now.
     reported_at, saved_at, saving = float("-inf"), time.monotonic(), 0.0
-    began = time.time()
+    began, first_epoch = time.time(), None
     loss, valid, diverged = float("nan"), None, False
     target = Affine.model_validate(told["target"])
     while not course.is_over and not diverged:
@@ -193,6 +196,8 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
             break
         if course.end_epoch(loss, valid, metric):
             run.keep_best()
+        if course.epoch == 1:
+            first_epoch = (began - told["asked_at"], time.time() - began)
         if report or save or course.is_over:
             summary = {
                 "epoch": course.epoch,
@@ -202,6 +207,7 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
                 "resumed_from": resumed_from,
                 "history": run.told_history() if rank == 0 else [],
                 "began": began,
+                "first_epoch": first_epoch,
                 "checkpoint_seconds": saving,
                 "unsaved_seconds": 0.0 if save else now - saved_at,
             }
@@ -224,6 +230,7 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
         "device": device.type,
         "diverged": diverged,
         "checkpoint_seconds": saving,
+        "first_epoch": first_epoch,
     }
 
 

@@ -96,3 +96,20 @@ def test_on_a_terminal_there_are_bars_with_percent_and_time_left() -> None:
     assert "42 %, 7 s left" in written
     assert "http://127.0.0.1:1/iris" in written
     assert "ModelDeployment team/iris" in written
+
+
+def test_what_a_job_needs_is_said_once_and_again_when_it_is_known_better() -> None:
+    screen = Screen(terminal=False)
+    needs = {"parameters": 4810, "memory": "153Mi", "disk": "1Mi", "durationSeconds": 12.3}
+    later = needs | {"durationSeconds": 15.0, "errorPercent": -20.4, "gpuMemory": "700Mi"}
+    with screen.display:
+        for estimate in (None, needs, needs, later):
+            status = {"progress": {"percent": 0}} | ({"estimate": estimate} if estimate else {})
+            screen.display.show(
+                [view({"kind": "TrainingJob", "metadata": {"name": "iris", "namespace": "default"}, "status": status})]
+            )
+    assert screen.lines == [
+        "TrainingJob iris  needs 4810 parameters, 153Mi of memory, 1Mi in the store, about 12.3 s",
+        "TrainingJob iris  needs 4810 parameters, 153Mi of memory, 700Mi of GPU memory, 1Mi in the store, about 15 s, "
+        "which was -20 % off",
+    ]

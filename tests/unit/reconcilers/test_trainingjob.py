@@ -1,6 +1,7 @@
 """A TrainingJob from its first sight to its end."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from eagleray_operator.reconcilers.plan import Observed, Plan
 from eagleray_operator.reconcilers.trainingjob import reconcile
 from eagleray_operator.settings import Settings
 from eagleray_runtime.contract.config import TrainingConfig
-from eagleray_runtime.contract.reports import FailureReason, FailureReport, SearchReport
+from eagleray_runtime.contract.reports import Estimate, FailureReason, FailureReport, SearchReport
 from eagleray_runtime.contract.search import Search
 from tests.support.makers import (
     DIGEST,
@@ -90,6 +91,18 @@ def test_progress_is_told_in_percent_epochs_and_workers():
     assert plan.status["progress"]["percent"] == 15
     assert reason(plan) == ("Unknown", "Training")
     assert "Epoch 3 of 20, 1 of 1..1 workers" in condition(plan.status, "Progressing")["message"]
+
+
+def test_what_a_job_needs_is_told_when_the_runtime_knows_it_and_kept():
+    first = plan_of()
+    needs = Estimate(parameters=10, memory="151Mi", disk="1Mi", duration_seconds=12)
+    seen = observed(*running(first, jobDeploymentStatus="Running"))
+    told = replace(seen, reports=(progress(epoch=3).model_copy(update={"estimate": needs}),))
+    plan = plan_of(job(status=dict(first.status)), told)
+    expected = {"parameters": 10, "memory": "151Mi", "disk": "1Mi", "durationSeconds": 12.0}
+    assert plan.status["estimate"] == expected
+    after = plan_of(job(status=dict(plan.status)), replace(seen, reports=(progress(epoch=4),)))
+    assert after.status["estimate"] == expected
 
 
 def test_an_elastic_job_says_that_it_waits_for_capacity():

@@ -166,7 +166,12 @@ def test_workers_that_are_started_anew_cost_what_was_not_saved_and_the_time_unti
     def report(at, began, checkpoint_seconds, unsaved_seconds):
         monkeypatch.setattr(torch_engine.time, "time", lambda: at)
         told = {"epoch": 1, "step": 1, "training": 1.0, "validation": None, "resumed_from": 0, "history": []}
-        spent = {"began": began, "checkpoint_seconds": checkpoint_seconds, "unsaved_seconds": unsaved_seconds}
+        spent = {
+            "began": began,
+            "first_epoch": None,
+            "checkpoint_seconds": checkpoint_seconds,
+            "unsaved_seconds": unsaved_seconds,
+        }
         tell.after_report(None, [told | spent] * 2, None)
         return progress.last.spent
 

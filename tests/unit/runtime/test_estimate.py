@@ -1,0 +1,162 @@
+"""What a training will need: the formulas, what of them can be measured, and how the time is told again."""
+
+from pathlib import Path
+
+import pytest
+
+from eagleray_runtime.contract.blocks import Engine
+from eagleray_runtime.contract.config import WorkerBounds
+from eagleray_runtime.contract.reports import DataReport
+from eagleray_runtime.data.dataset import load
+from eagleray_runtime.models.architecture import Dense
+from eagleray_runtime.reports import Reporter
+from eagleray_runtime.storage import Store
+from eagleray_runtime.training import driver, numpy_engine
+from eagleray_runtime.training.estimate import CUDA_BYTES, GPU, MIB, NUMPY, TORCH, after_training, estimate, judged, refined
+from eagleray_runtime.training.outcome import FirstEpoch
+from eagleray_runtime.training.plan import decide
+from eagleray_runtime.training.progress import Progress
+
+ONE = WorkerBounds(min=1, max=1, cpus=1, gpus=0)
+FOUR = WorkerBounds(min=4, max=8, cpus=1, gpus=0)
+ON_GPUS = WorkerBounds(min=1, max=1, cpus=1, gpus=1)
+DATA = DataReport(rows=1_250_000, training=1_000_000, validation=125_000, test=125_000)
+WIDE = Dense(inputs=100, hidden=[1000], outputs=1, head="Identity")
+PARAMETERS = 102_001
+
+
+@pytest.fixture
+def plan(job):
+    """A plan of a network of one hidden layer on rows of 100 numbers, by Adam in steps of 32 rows."""
+
+    def make(engine="Torch", workers=2, **training):
+        bounds = {"min": 1, "max": workers, "cpus": 1, "gpus": 0}
+        config = job(family="MultilayerPerceptron", training=training, engine=engine, workers=bounds)
+        made, _ = decide(config, load(config))
+        return made.model_copy(update={"architecture": WIDE, "row_numbers": 100, "batch_rows": 32})
+
+    return make
+
+
+def mebibytes(told):
+    return int(told.removesuffix("Mi"))
+
+
+def test_the_formulas(plan):
+    made = plan(epochs=10)
+    found = estimate(made, Engine.TORCH, ONE, DATA, trainings=1)
+    assert found.parameters == PARAMETERS
+    rows = 1_250_000 * 100 * (8 + 8 + 4)
+    # Parameters, gradients and two moments; of 32 rows what goes into two layers and out of them; a piece of the validation part.
+    network = PARAMETERS * 4 * 4 + 32 * 2 * 2 * 1000 * 4 + 2**24 * 4
+    assert mebibytes(found.memory) == pytest.approx((TORCH.memory + rows + network) / MIB, abs=1)
+    # The model, and three checkpoints of parameters and two moments.
+    assert mebibytes(found.disk) == pytest.approx(PARAMETERS * 4 * (1 + 3 * 3) / MIB, abs=1)
+    work = (6 * 1_000_000 + 2 * 125_000) * PARAMETERS
+    seconds = TORCH.start_seconds + 10 * (31_250 * TORCH.step_seconds + work / TORCH.rate) + after_training(made, DATA)
+    assert found.duration_seconds == pytest.approx(seconds, abs=0.1)
+    assert found.gpu_memory is None
+    assert found.error_percent is None
+
+
+def test_of_a_gpu_its_own_memory_is_told(plan):
+    found = estimate(plan(epochs=10), Engine.TORCH, ON_GPUS, DATA, trainings=1)
+    rows = 1_250_000 * 100
+    network = PARAMETERS * 4 * 4 + 32 * 2 * 2 * 1000 * 4 + 2**24 * 4
+    assert mebibytes(found.gpu_memory) == pytest.approx((CUDA_BYTES + rows * 4 + network) / MIB, abs=1)
+    assert mebibytes(found.memory) == pytest.approx((GPU.memory + rows * 20) / MIB, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("training", "factor"),
+    [
+        ({}, 4),
+        ({"optimizer": {"type": "SGD"}}, 2),
+        ({"optimizer": {"type": "SGD", "momentum": 0.9}}, 3),
+        ({"precision": "Float64"}, 8),
+        ({"parallelism": {"strategy": "FSDP"}}, 1),
+    ],
+    ids=str,
+)
+def test_the_state_takes_what_the_optimizer_precision_and_strategy_say(plan, training, factor):
+    # So large that all else is nothing beside it.
+    large = Dense(inputs=1, hidden=[1, 10**9], outputs=1, head="Identity")
+    made = plan(**training).model_copy(update={"architecture": large, "batch_rows": 1, "row_numbers": 1})
+    found = estimate(made, Engine.TORCH, FOUR, DATA.model_copy(update={"validation": 0}), trainings=1)
+    activations = 3 * 2 * 10**9 * (8 if "precision" in training else 4)
+    state = mebibytes(found.memory) * MIB - activations - TORCH.memory
+    assert state == pytest.approx(large.parameters * 4 * factor, rel=0.01)
+
+
+def test_layers_that_are_computed_again_need_half_of_what_is_remembered(plan):
+    deep = Dense(inputs=10, hidden=[100_000] * 3, outputs=1, head="Identity")
+
+    def memory(**training):
+        made = plan(**training).model_copy(update={"architecture": deep, "batch_rows": 1000})
+        return mebibytes(estimate(made, Engine.TORCH, ONE, DATA, trainings=1).memory)
+
+    less = memory() - memory(parallelism={"activationCheckpointing": "Full"})
+    assert less == pytest.approx(4 * 1000 * 4 * 100_000 / MIB, rel=0.01)
+
+
+def test_folds_take_as_long_as_the_model_itself(plan):
+    made = plan(epochs=10)
+    one, six = (estimate(made, Engine.TORCH, ONE, DATA, trainings=trainings).duration_seconds for trainings in (1, 6))
+    apart = TORCH.start_seconds + after_training(made, DATA)
+    assert six - apart == pytest.approx(6 * (one - apart), rel=1e-3)
+
+
+def test_numpy_takes_what_its_checkpoints_and_its_model_take(job, folder, tmp_path: Path):
+    model = {"multilayerPerceptron": {"hiddenLayers": [600, 600]}}
+    config = job(family="MultilayerPerceptron", model=model, training={"epochs": 4, "checkpoint": {"everyEpochs": 1}})
+    dataset = load(config)
+    made, _ = decide(config, dataset)
+    numpy_engine.train(made, dataset, Store(folder("checkpoints")), lambda end: None)
+    checkpoints = [path.stat().st_size for path in (tmp_path / "checkpoints").iterdir()]
+    assert len(checkpoints) == 2
+    found = estimate(made, Engine.NUMPY, ONE, dataset.report, trainings=1)
+    expected = 3 * max(checkpoints) + made.architecture.parameters * 8
+    assert mebibytes(found.disk) == pytest.approx(expected / MIB, abs=1)
+    assert mebibytes(found.memory) > NUMPY.memory / MIB
+
+
+def test_the_first_epoch_is_a_measure_of_the_others_and_the_end_one_of_it(plan):
+    before = estimate(plan(), Engine.TORCH, ONE, DATA, trainings=1)
+    after = refined(before, 7.0, FirstEpoch(after=3.0, seconds=2.0), 20)
+    assert after.duration_seconds == 50
+    assert (after.parameters, after.memory, after.disk) == (before.parameters, before.memory, before.disk)
+    assert judged(after, 40).error_percent == 25
+    assert judged(after, 100).error_percent == -50
+
+
+def test_a_job_tells_its_estimate_before_it_trains_and_how_right_it_was_after_it(job):
+    told = []
+
+    class Listening(Reporter):
+        def due(self, stage):
+            return True
+
+        def progress(self, report):
+            told.append((report.stage, report.epoch, report.estimate))
+
+    config = job(training={"epochs": 30}, evaluation={"crossValidation": {"folds": 2}})
+    result = driver.run(config, Progress(config, Listening(None)))
+    stages = [(stage, epoch) for stage, epoch, estimate in told if estimate is not None]
+    assert stages[0] == ("Training", 0)
+    first = told[len(told) - len(stages)][2]
+    after = {estimate.duration_seconds for stage, epoch, estimate in told if epoch}
+    assert len(after) == 1, "it is told anew once"
+    assert after != {first.duration_seconds}
+    final = result.progress.estimate
+    assert final.duration_seconds in after
+    taken = final.duration_seconds / (1 + final.error_percent / 100)
+    assert 0 < taken < 60
+
+
+def test_an_attempt_that_goes_on_does_not_judge_the_estimate_by_a_part_of_the_job(job):
+    config = job(training={"epochs": 30})
+    progress = Progress(config, Reporter(None))
+    dataset = load(config)
+    made, _ = decide(config, dataset)
+    progress.estimated(estimate(made, Engine.NUMPY, ONE, dataset.report, trainings=1), 0.0)
+    assert progress.judged().error_percent is None
