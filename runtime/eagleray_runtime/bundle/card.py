@@ -1,5 +1,8 @@
 """The model card: what a person should know before using the model."""
 
+from collections.abc import Mapping
+from html import escape
+
 from eagleray_runtime.bundle.manifest import IMAGE, Manifest
 from eagleray_runtime.data.preparation import AnyColumn
 
@@ -27,8 +30,8 @@ def _window(manifest: Manifest) -> list[str]:
     ]
 
 
-def model_card(manifest: Manifest, plot: str) -> str:
-    """Markdown; every figure in it is also in the manifest or the job's status."""
+def model_card(manifest: Manifest, plots: Mapping[str, str]) -> str:
+    """Markdown; every figure in it is also in the manifest or the job's status. `plots` are titles by file name."""
     lineage, data = manifest.lineage, manifest.data
     rows = [f"| {metric.name} | {metric.part} | {metric.value:.6g} |" for metric in manifest.metrics]
     lines = [
@@ -49,7 +52,7 @@ def model_card(manifest: Manifest, plot: str) -> str:
         "| --- | --- | --- |",
         *rows,
         "",
-        f"![loss over the epochs]({plot})",
+        *(f"![{escape(title)}]({name})" for name, title in plots.items()),
         "",
         "## How it was made",
         "",

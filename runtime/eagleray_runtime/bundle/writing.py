@@ -1,7 +1,7 @@
 """Writing a bundle: every file under a name that carries its content's digest, `bundle.json` last and in one piece."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from safetensors.numpy import save
@@ -9,13 +9,13 @@ from safetensors.numpy import save
 from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.bundle.card import model_card
 from eagleray_runtime.bundle.manifest import MANIFEST, File, Manifest
-from eagleray_runtime.bundle.plots import loss_curve
+from eagleray_runtime.bundle.plots import Plot, loss_curve
 from eagleray_runtime.contract.reports import SavedModel
 from eagleray_runtime.storage import Store
 
 
-def write_bundle(store: Store, draft: Manifest, parameters: Mapping[str, AnyArray]) -> SavedModel:
-    """Write a bundle; `draft` lacks `weights` and `files`, which are filled in here.
+def write_bundle(store: Store, draft: Manifest, parameters: Mapping[str, AnyArray], plots: Sequence[Plot] = ()) -> SavedModel:
+    """Write a bundle; `draft` lacks `weights` and `files`, which are filled in here, and `plots` the curve of the loss.
 
     Files have content-addressed names, so a bundle that is there already stays whole until the last write replaces its
     manifest.
@@ -25,10 +25,13 @@ def write_bundle(store: Store, draft: Manifest, parameters: Mapping[str, AnyArra
     """
     weights = save({name: np.asarray(values, order="C") for name, values in parameters.items()})
     weights_name = _addressed("model", weights, "safetensors")
-    plot = loss_curve(draft.history, f"Loss of {draft.lineage.name}").encode()
-    plot_name = _addressed("loss", plot, "svg")
-    card = model_card(draft, plot_name).encode()
-    contents = {weights_name: weights, plot_name: plot, _addressed("MODEL_CARD", card, "md"): card}
+    drawn = {
+        _addressed(plot.stem, plot.svg.encode(), "svg"): plot
+        for plot in [loss_curve(draft.history, f"Loss of {draft.lineage.name}"), *plots]
+    }
+    card = model_card(draft, {name: plot.title for name, plot in drawn.items()}).encode()
+    contents = {weights_name: weights, _addressed("MODEL_CARD", card, "md"): card}
+    contents |= {name: plot.svg.encode() for name, plot in drawn.items()}
     manifest = draft.model_copy(
         update={
             "weights": weights_name,

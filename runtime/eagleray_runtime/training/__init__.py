@@ -5,5 +5,7 @@
   network by `torch_parallel` and leave to `devices` what the spec leaves open, with `augmentation` of images
 - `search` with `space` (which fields vary), `draws` (what is tried), `halving` (which trials end early), `trial`, `trials`
 - `history`, `progress`: what is told while it runs; `evaluation`: metrics of the finished model
+- `curves`: pictures of what the model says of rows that were held out
+- `estimate`: what a training will need
 - `driver`: the order of the steps
 """

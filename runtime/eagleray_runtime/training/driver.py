@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from eagleray_runtime.bundle.coefficients import original_units
 from eagleray_runtime.bundle.manifest import MANIFEST, Lineage, Manifest, example_request, signature
+from eagleray_runtime.bundle.plots import Plot
 from eagleray_runtime.bundle.reading import read_manifest
 from eagleray_runtime.bundle.writing import saved_model, write_bundle
 from eagleray_runtime.contract.blocks import Engine
@@ -33,6 +34,7 @@ from eagleray_runtime.models.predictor import evaluating
 from eagleray_runtime.reports import Reporter, Stopped, UndeliveredError
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training.crossvalidation import Scores, cross_validate
+from eagleray_runtime.training.curves import plots
 from eagleray_runtime.training.engines import below, train
 from eagleray_runtime.training.estimate import after_training, estimate
 from eagleray_runtime.training.evaluation import answers, defined, evaluate
@@ -108,7 +110,7 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
     progress.stage(Stage.EVALUATING)
     draft = _draft(config, plan, dataset, outcome, over_folds, progress)
     progress.stage(Stage.SAVING)
-    saved = write_bundle(output, draft, outcome.parameters)
+    saved = write_bundle(output, draft, outcome.parameters, _plots(plan, dataset, outcome))
     checkpoints.remove_folder()
     result = _result(config, draft, saved, workers=outcome.workers, resumed_from=outcome.resumed_from)
     told = result.progress.model_copy(update={"spent": progress.spent(0.0, 0.0), "estimate": progress.judged()})
@@ -184,6 +186,15 @@ def _draft(
         files={},
         example=example_request(dataset.preparation, dataset.example),
     )
+
+
+def _plots(plan: Plan, dataset: Dataset, outcome: Outcome) -> list[Plot]:
+    """Pictures of what the model says of the test part, or of the validation part where there is none."""
+    name, part = ("test", dataset.test) if dataset.test.rows else ("validation", dataset.validation)
+    if not part.rows:
+        return []
+    predict = evaluating(plan.architecture, outcome.parameters)
+    return plots(answers(predict, plan.architecture.head, dataset, part), name, dataset.classes, dataset.target)
 
 
 def _finished(config: TrainingConfig, output: Store) -> ResultReport | None:

@@ -108,7 +108,7 @@ def _each_against_all_others(of: Classes, value: Callable[[Bools, Floats], float
     return float(np.mean([value(of.right == number, of.scores[:, number]) for number in range(of.scores.shape[1])]))
 
 
-def _roc_auc(positive: Bools, score: Floats) -> float:
+def roc_auc(positive: Bools, score: Floats) -> float:
     """Share of pairs of a positive and a negative row in which the positive one has the higher score, ties counting half."""
     positives = int(positive.sum())
     negatives = len(positive) - positives
@@ -119,7 +119,7 @@ def _roc_auc(positive: Bools, score: Floats) -> float:
     return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def _average_precision(positive: Bools, score: Floats) -> float:
+def average_precision(positive: Bools, score: Floats) -> float:
     """Sum over thresholds of precision times the gain in recall."""
     positives = int(positive.sum())
     if not positives:
@@ -136,8 +136,8 @@ CLASSIFICATION: Mapping[str, Callable[[Classes], float]] = {
     "Precision": lambda of: _of_confusion(of, lambda precision, recall: precision),
     "Recall": lambda of: _of_confusion(of, lambda precision, recall: recall),
     "F1": lambda of: _of_confusion(of, lambda precision, recall: _ratio(2 * precision * recall, precision + recall)),
-    "ROCAUC": lambda of: _each_against_all_others(of, _roc_auc),
-    "AveragePrecision": lambda of: _each_against_all_others(of, _average_precision),
+    "ROCAUC": lambda of: _each_against_all_others(of, roc_auc),
+    "AveragePrecision": lambda of: _each_against_all_others(of, average_precision),
     "LogLoss": lambda of: -float(of.scores[np.arange(len(of.right)), of.right].mean()),
 }
 

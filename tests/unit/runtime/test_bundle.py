@@ -5,9 +5,7 @@ import re
 
 import pytest
 
-from eagleray_runtime.bundle.plots import loss_curve
 from eagleray_runtime.bundle.reading import read_bundle
-from eagleray_runtime.contract.reports import HistoryPoint
 from eagleray_runtime.errors import DigestMismatch, ModelInvalid, StoreRefused
 from eagleray_runtime.models.architecture import Dense
 from eagleray_runtime.reports import Reporter
@@ -73,7 +71,7 @@ def test_the_manifest_is_written_last(job, tmp_path, monkeypatch):
     config = job(training={"epochs": 1})
     driver.run(config, Progress(config, Reporter(None)))
     assert written[-1] == "bundle.json"
-    assert len(written) == 4
+    assert len(written) == 5
 
 
 def test_a_missing_file_is_told(saved):
@@ -112,14 +110,3 @@ def test_a_bundle_of_before_architectures_had_kinds_is_read_as_dense_layers(save
     path.write_text(json.dumps(manifest))
     with pytest.raises(ModelInvalid, match="architecture"):
         read_bundle(store)
-
-
-def test_the_loss_curve_draws_both_losses_and_escapes_its_title():
-    history = [HistoryPoint(epoch=epoch, training=1 / epoch, validation=2 / epoch) for epoch in range(1, 9)]
-    svg = loss_curve(history, "a <b> & c")
-    assert svg.count("<polyline") == 2
-    assert "a &lt;b&gt; &amp; c" in svg
-
-
-def test_the_loss_curve_survives_losses_of_zero_and_one_point():
-    assert loss_curve([HistoryPoint(epoch=1, training=0.0)], "flat").count("<polyline") == 1
