@@ -29,12 +29,16 @@ class Known(NamedTuple):
         lean = {**manifest, "metadata": {key: value for key, value in metadata.items() if key != "managedFields"}}
         return cls(
             uid=metadata.get("uid", ""),
-            version=int(metadata.get("resourceVersion") or 0),
+            version=_version(manifest),
             generation=metadata.get("generation"),
             owners=tuple(owners(manifest)),
             followed=_followed(manifest),
             text=json.dumps(lean, separators=(",", ":"), ensure_ascii=False).encode(),
         )
+
+    def is_of(self, manifest: Manifest) -> bool:
+        """Whether it is kept of that very version of the object."""
+        return self.uid == manifest["metadata"].get("uid", "") and self.version == _version(manifest)
 
     @property
     def manifest(self) -> Manifest:
@@ -46,6 +50,10 @@ class Known(NamedTuple):
 def owners(manifest: Manifest) -> list[str]:
     """UIDs of the owners of an object."""
     return [owner["uid"] for owner in manifest["metadata"].get("ownerReferences") or []]
+
+
+def _version(manifest: Manifest) -> int:
+    return int(manifest["metadata"].get("resourceVersion") or 0)
 
 
 def _followed(manifest: Manifest) -> Ref | None:

@@ -98,6 +98,9 @@ class Controller:
         """Take in an event of a watch: ADDED, MODIFIED, DELETED or None for an object of a first listing."""
         ref = Ref.of(manifest)
         known = self.cache.known(ref)
+        if event_type is None and known is not None and known.is_of(manifest):
+            # No news, and a listing is many of them. Who waits for the echo of a write that no watch told, the sweep queues.
+            return
         deleted = event_type == "DELETED"
         changed = self.cache.remove(manifest) if deleted else self.cache.put(manifest)
         if not changed:

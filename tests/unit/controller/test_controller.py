@@ -273,6 +273,20 @@ async def test_others_have_their_turn_between_resources_for_which_nothing_is_ask
     assert max(looks.count(turn) for turn in looks) <= 3, "each of the two workers looks at one of them"
 
 
+async def test_a_sweep_looks_once_at_each_resource_whatever_of_it_is_listed(store, monkeypatch):
+    FakeKubeRay(store)
+    looks: list[str] = []
+    async with Running(store) as running:
+        await store.put(fresh(deployment_manifest()))
+        await running.until(DEPLOYMENT, "Ready", "Serving")
+        await running.quiet()
+        url = running.addresses.url
+        monkeypatch.setattr(running.addresses, "url", lambda *names: looks.append(names[1]) or url(*names))
+        await running.controller.sweep()
+        await running.quiet()
+    assert looks == ["iris"]
+
+
 class MadeAgain:
     """A cluster in which a job is deleted just before a listing, and made again just after it."""
 
