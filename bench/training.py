@@ -3,7 +3,7 @@
     python -m bench.training [--seeds 5]
 
 Both learn from the same prepared rows and are tested on the same ones, so that the table compares the training and nothing
-else. Where torch is installed, its engine's steps are timed beside a bare loop's.
+else. Where torch is installed, its engine's steps are timed beside a bare loop's, and two workers beside one.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from typing import Any
 from sklearn import datasets, linear_model, neural_network
 from sklearn.exceptions import ConvergenceWarning
 
+from bench import scaling
 from eagleray_runtime.contract.blocks import MultilayerPerceptron
 from eagleray_runtime.contract.config import Location, TrainingConfig
 from eagleray_runtime.data.dataset import Dataset, load
@@ -205,12 +206,12 @@ def show_speed(folder: Path) -> bool:
 
 def show_torch() -> bool:
     """Seconds of the processor that a step takes in the torch engine, beside the plainest loop of the same steps."""
-    if importlib.util.find_spec("torch") is None:
-        say("torch is not installed: its engine is not timed (PYTHONPATH may name a folder that holds it)")
+    if not has_torch():
+        say("torch is not installed: its engine is not timed, nor two workers (PYTHONPATH may name a folder that holds it)")
         return True
     import torch
 
-    from eagleray_runtime.models.torch_network import TorchNetwork
+    from eagleray_runtime.models.torch_network import torch_network
     from eagleray_runtime.training.torch_run import Run
     from eagleray_runtime.training.torch_step import epoch
 
@@ -228,7 +229,7 @@ def show_torch() -> bool:
     x = torch.from_numpy(dataset.training.x.astype("float32"))
     y = torch.from_numpy(dataset.training.y)
     run = Run(plan, torch.device("cpu"), 0, 1)
-    network = TorchNetwork(plan.architecture)
+    network = torch_network(plan.architecture)
     optimizer = torch.optim.Adam(network.parameters(), 0.001)
 
     def engine() -> None:
@@ -260,6 +261,10 @@ def show_torch() -> bool:
     return ratio <= 1.03
 
 
+def has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None
+
+
 def say(words: str) -> None:
     print(words, flush=True)
 
@@ -272,7 +277,8 @@ def main() -> int:
         as_good = show_quality(Path(folder), arguments.seeds)
         as_fast = show_speed(Path(folder))
     lean = show_torch()
-    return 0 if as_good and as_fast and lean else 1
+    scales = not has_torch() or scaling.show()
+    return 0 if as_good and as_fast and lean and scales else 1
 
 
 if __name__ == "__main__":

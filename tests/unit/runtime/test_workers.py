@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eagleray_runtime.bundle.reading import read_bundle
 from eagleray_runtime.contract.blocks import Engine
+from eagleray_runtime.data import sample
 from eagleray_runtime.data.dataset import load
+from eagleray_runtime.data.splitting import split_rows
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import numpy_engine
 from eagleray_runtime.training.plan import decide
@@ -103,6 +106,17 @@ def test_a_run_goes_on_with_another_number_of_workers(perceptron, tmp_path: Path
         for name, values in whole.state.items():
             assert state[name] == pytest.approx(values, abs=2e-3), name
     assert resumed.run.course.stopping.epoch == whole.run.course.stopping.epoch
+
+
+def test_run_to_convergence_the_reference_example_is_that_of_least_squares(job):
+    training = {"epochs": 4000, "precision": "Float64", "optimizer": {"type": "GradientDescent", "learningRate": 0.01}}
+    here = HereRun(job(engine="Torch", training=training)).to_the_end()
+    here.save()
+    (found,) = read_bundle(Store(here.config.output)).manifest.coefficients
+    x, y = (sample.linear_regression(0)[name].values[split_rows(100, here.config.data.split, None).training] for name in "xy")
+    slope, intercept = np.polyfit(x, y, 1)
+    assert found.weights["x"] == pytest.approx(slope, abs=1e-6)
+    assert found.intercept == pytest.approx(intercept, abs=1e-6)
 
 
 def test_layers_that_are_computed_again_are_not_remembered(perceptron, digits):
