@@ -8,7 +8,7 @@ the checkpoint in the folder `*.checkpoint`.
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.bundle.writing import write_bundle
 from eagleray_runtime.contract.config import TrainingConfig
-from eagleray_runtime.data.dataset import Dataset, load
+from eagleray_runtime.data.dataset import Dataset, clean, prepare, read_rows
 from eagleray_runtime.models.predictor import evaluating
 from eagleray_runtime.reports import Reporter
 from eagleray_runtime.storage import Store
@@ -26,6 +26,7 @@ from eagleray_runtime.training.evaluation import evaluate
 from eagleray_runtime.training.outcome import Outcome
 from eagleray_runtime.training.plan import Plan, decide
 from eagleray_runtime.training.progress import Progress
+from eagleray_runtime.training.starting import read_start
 
 
 class HereRun:
@@ -38,9 +39,11 @@ class HereRun:
         from eagleray_runtime.training.torch_step import arrays
 
         self.config = config
-        self.dataset: Dataset = load(config)
+        cleaned = clean(config, replace(read_rows(config), start=read_start(config)))
+        self.dataset: Dataset = prepare(config, cleaned, cleaned.parts)
         self.plan: Plan = decide(config, self.dataset)[0]
-        self.run = Run(self.plan, torch.device("cpu"), rank, world)
+        start = self.dataset.start.parameters if self.dataset.start else None
+        self.run = Run(self.plan, torch.device("cpu"), rank, world, start=start)
         parts = [arrays(part, self.plan.precision) for part in (self.dataset.training, self.dataset.validation)]
         self.training, self.validation = (tuple(torch.from_numpy(values) for values in part) for part in parts)
 

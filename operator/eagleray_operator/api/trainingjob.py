@@ -138,6 +138,14 @@ class TrainingJobSpec(Block):
             "of preparation images take duplicates, scaling and targetScaling alone: drop the rest",
         ),
         Rule(
+            "!has(self.model.startFrom) || (self.data.preparation.missingNumeric == 'Mean' && "
+            "self.data.preparation.missingCategorical == 'MostFrequent' && self.data.preparation.encoding == 'OneHot' && "
+            "self.data.preparation.scaling == 'Standard' && self.data.preparation.maxCategories == 100 && "
+            "self.data.preparation.outliers == 'None' && !has(self.data.preparation.targetScaling) && "
+            "!has(self.data.preparation.overrides))",
+            "model.startFrom brings its preparation: drop all of data.preparation but duplicates",
+        ),
+        Rule(
             "!has(self.data.sample) || !(self.model.family in ['LogisticRegression', 'Perceptron'])",
             "sample LinearRegression has no classes: use LinearRegression or MultilayerPerceptron",
         ),

@@ -11,14 +11,15 @@ from eagleray_operator.children.stores import Store, volumes_of
 from eagleray_operator.settings import Settings
 from eagleray_runtime.contract import names as runtime_names
 from eagleray_runtime.contract.blocks import Engine
-from eagleray_runtime.contract.config import ResourceIdentity, TrainingConfig, WorkerBounds
+from eagleray_runtime.contract.config import ResourceIdentity, Start, TrainingConfig, WorkerBounds
 
 
 @dataclass(frozen=True)
 class Training:
     """What an attempt needs beside the job itself.
 
-    `data`, `validation` and `test` are the stores of data.uri, data.split.validationUri and data.split.testUri.
+    `data`, `validation` and `test` are the stores of data.uri, data.split.validationUri and data.split.testUri; `start` is where
+    the model is that training starts from, and `start_digest` what it must have, where that is known.
     """
 
     engine: Literal[Engine.NUMPY, Engine.TORCH]
@@ -27,6 +28,8 @@ class Training:
     image: str
     validation: Store | None = None
     test: Store | None = None
+    start: Store | None = None
+    start_digest: str | None = None
 
 
 def config(job: TrainingJob, attempt: int, training: Training, settings: Settings) -> TrainingConfig:
@@ -51,6 +54,7 @@ def config(job: TrainingJob, attempt: int, training: Training, settings: Setting
         test_location=training.test.location if training.test else None,
         data_file=data_file,
         model=spec.model,
+        start=Start(location=training.start.location, digest=training.start_digest) if training.start else None,
         training=spec.training,
         evaluation=spec.evaluation,
         search=spec.search,
@@ -80,7 +84,7 @@ def build(
 
 def _render(job: TrainingJob, attempt: int, training: Training, settings: Settings) -> dict[str, Any]:
     spec = job.spec
-    stores = (training.output, training.data, training.validation, training.test)
+    stores = (training.output, training.data, training.validation, training.test, training.start)
     volumes, mounts = volumes_of([store for store in stores if store is not None])
     for volume, mount in (
         pods.config_volume(names.training_config(job.metadata.name, attempt)),

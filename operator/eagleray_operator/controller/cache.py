@@ -57,11 +57,12 @@ def _version(manifest: Manifest) -> int:
 
 
 def _followed(manifest: Manifest) -> Ref | None:
-    """The TrainingJob that a ModelDeployment takes its model from."""
-    if manifest["kind"] != names.MODEL_DEPLOYMENT:
+    """The TrainingJob that a ModelDeployment takes its model from, or another TrainingJob starts from."""
+    if manifest["kind"] not in (names.MODEL_DEPLOYMENT, names.TRAINING_JOB):
         return None
     model = (manifest.get("spec") or {}).get("model") or {}
-    name = (model.get("trainingJobRef") or {}).get("name")
+    follower = model if manifest["kind"] == names.MODEL_DEPLOYMENT else model.get("startFrom") or {}
+    name = (follower.get("trainingJobRef") or {}).get("name")
     return Ref(names.TRAINING_JOB, manifest["metadata"]["namespace"], name) if name else None
 
 

@@ -56,10 +56,14 @@ def _numbered(manifest: Manifest) -> Manifest:
 def _plan(manifest: Manifest, known: Mapping[Ref, Manifest], settings: Settings) -> Plan:
     now = datetime.now(UTC)
     if manifest["kind"] == names.TRAINING_JOB:
-        return trainingjob.reconcile(TrainingJob.model_validate(manifest), Observed(), settings, now, b"")
+        job = TrainingJob.model_validate(manifest)
+        return trainingjob.reconcile(job, _observed(trainingjob.references(job), known), settings, now, b"")
     deployment = ModelDeployment.model_validate(manifest)
-    references = {ref: known[ref] for ref in modeldeployment.references(deployment) if ref in known}
-    return modeldeployment.reconcile(deployment, Observed(references=references), settings, now, b"")
+    return modeldeployment.reconcile(deployment, _observed(modeldeployment.references(deployment), known), settings, now, b"")
+
+
+def _observed(references: set[Ref], known: Mapping[Ref, Manifest]) -> Observed:
+    return Observed(references={ref: known[ref] for ref in references if ref in known})
 
 
 def _redacted(child: Manifest) -> Manifest:

@@ -37,6 +37,11 @@ def model_at(uri: str, secret: str | None, settings: Settings) -> Store:
     return Store("model", uri, secret or _platform_secret(uri, settings.model_store))
 
 
+def start_at(uri: str, secret: str | None, settings: Settings) -> Store:
+    """Where the model is that a training starts from."""
+    return Store("start", uri, secret or _platform_secret(uri, settings.model_store))
+
+
 def _platform_secret(uri: str, store: ModelStore | None) -> str | None:
     """The platform's Secret for a URI within its store."""
     if store is None or not uri.startswith(store.uri.rstrip("/") + "/"):

@@ -10,11 +10,12 @@ from eagleray_operator.api.reasons import Reason
 from eagleray_operator.api.trainingjob import Attempt, Evaluation, Progress, TrainingJob, TrainingJobStatus
 from eagleray_operator.children import claim, configmap, networkpolicy, rayjob, secret
 from eagleray_operator.cluster.port import Manifest, Ref
-from eagleray_operator.reconcilers import autoscaling, causes, engines, gates, placement, reports, retry, timing
+from eagleray_operator.reconcilers import autoscaling, causes, engines, gates, placement, reports, retry, starting, timing
 from eagleray_operator.reconcilers.attempts import FINAL, AttemptState, Finding, examine
 from eagleray_operator.reconcilers.causes import Cause
 from eagleray_operator.reconcilers.plan import Deletion, Observed, Plan
 from eagleray_operator.reconcilers.prerequisites import unmet
+from eagleray_operator.reconcilers.starting import Start
 from eagleray_operator.reconcilers.summary import Conditions, transition
 from eagleray_operator.settings import Settings
 from eagleray_runtime.contract.blocks import Engine
@@ -41,10 +42,13 @@ class State:
 
 
 def references(job: TrainingJob) -> set[Ref]:
-    """Objects that must exist before the job can start; they are looked up only until then."""
-    if job.spec.data.config_map_ref is None or job.status.attempts:
-        return set()
-    return {Ref("ConfigMap", job.metadata.namespace, job.spec.data.config_map_ref.name)}
+    """Objects that must exist before the job can start; a ConfigMap is looked up only until then."""
+    found = set()
+    if job.spec.data.config_map_ref is not None and not job.status.attempts:
+        found.add(Ref("ConfigMap", job.metadata.namespace, job.spec.data.config_map_ref.name))
+    if (other := starting.reference(job)) is not None and not finished(job.status):
+        found.add(other)
+    return found
 
 
 def finished(status: TrainingJobStatus) -> bool:
@@ -87,6 +91,7 @@ def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime
         cause = Cause(Reason.DEADLINE_EXCEEDED, f"{limit} s are spent, over all attempts. Raise runPolicy.activeDeadlineSeconds.")
         return _fail(job, status, observed, cause, now)
 
+    origin = starting.start_of(job, observed, settings)
     problem = unmet(observed) or _without_rows(job, observed)
     if problem is not None and (observed.missing_kinds or not status.attempts):
         return _conclude(job, status, _held_up(problem), Plan(requeue_after=10), now, accepted=problem)
@@ -95,6 +100,9 @@ def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime
     started = observed.child(Ref("RayJob", job.metadata.namespace, names.ray_job(job.metadata.name, 1))) is not None
     if attempt is None and job.spec.suspend and not started:
         return _conclude(job, status, _suspended(), Plan(), now)
+    begins = not started if attempt is None else attempt.end_time is not None
+    if origin.problem is not None and begins:
+        return _without_origin(job, status, origin.problem, now)
     if attempt is None or attempt.end_time is not None:
         if attempt is not None and now < (start := retry.next_time(_time(attempt.end_time), len(status.attempts))):
             wait = (start - now).total_seconds()
@@ -119,7 +127,7 @@ def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime
 
     engine, choice = engines.for_training(job.spec)
     status = status.model_copy(update={"chosen": reports.with_choices(status.chosen, [choice] if choice else [])})
-    plan = _children(job, attempt, engine, observed, settings, key)
+    plan = _children(job, attempt, engine, origin, observed, settings, key)
     waits = [plan.requeue_after] if plan.requeue_after is not None else []
     if deadline is not None:
         waits.append((deadline - now).total_seconds())
@@ -133,10 +141,20 @@ def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime
     return _conclude(job, status, state, plan, now, accepted=problem)
 
 
+def _without_origin(job: TrainingJob, status: TrainingJobStatus, problem: Cause, now: datetime) -> Plan:
+    """The model is not there that training starts from; a job that makes it is waited for."""
+    plan = Plan(requeue_after=10)
+    if problem.reason is not Reason.WAITING_FOR_JOB:
+        return _conclude(job, status, _held_up(problem), plan, now, accepted=problem)
+    state = State(("True", problem.reason, problem.message), ("Unknown", problem.reason, problem.message))
+    return _conclude(job, status, state, plan, now)
+
+
 def _children(
     job: TrainingJob,
     attempt: Attempt,
     engine: engines.Decided,
+    origin: Start,
     observed: Observed,
     settings: Settings,
     key: bytes,
@@ -149,6 +167,8 @@ def _children(
         validation=placement.rows_at(job.spec.data.split.validation_uri, job, settings),
         test=placement.rows_at(job.spec.data.split.test_uri, job, settings),
         image=engines.image(engine, job.spec.runtime.image, settings),
+        start=origin.store,
+        start_digest=origin.digest,
     )
     apply = [networkpolicy.build(names.TRAINING_JOB, job.metadata, settings)]
     if placement.needs_claim(job, settings) and (live is None or observed.of_kind("PersistentVolumeClaim")):

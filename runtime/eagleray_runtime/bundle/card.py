@@ -61,6 +61,7 @@ def model_card(manifest: Manifest, plots: Mapping[str, str]) -> str:
         f"{data.dropped} dropped; values of {data.changed} replaced or clipped",
         f"- {manifest.architecture.words} ({manifest.architecture.parameters} parameters)",
         f"- seed {lineage.seed}, split seed {lineage.split_seed}",
+        *([f"- started from {lineage.started_from}"] if lineage.started_from else []),
         f"- data {data.digest}",
         *(f"- {note}" for note in data.notes),
         "",

@@ -48,7 +48,7 @@ class Coefficients(Block):
 
 
 class Lineage(Block):
-    """Where the model comes from."""
+    """Where the model comes from; `started_from` is the digest of the bundle whose weights its training began with."""
 
     kind: str
     namespace: str
@@ -57,6 +57,7 @@ class Lineage(Block):
     generation: int
     seed: int
     split_seed: int
+    started_from: str | None = None
 
 
 class File(Block):

@@ -639,10 +639,37 @@ class Initialization(Block):
     )
 
 
+class StartFrom(Block):
+    """A model to go on from."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("has(self.uri) != has(self.trainingJobRef)", "startFrom needs either uri or trainingJobRef"),
+        Rule("!has(self.secretRef) || has(self.uri)", "secretRef goes with uri"),
+    )
+
+    uri: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1024,
+        json_schema_extra={"x-eagleray-uri": True},
+        description="Folder of a bundle: s3://bucket/path or pvc://claim/path.",
+    )
+    training_job_ref: Reference | None = Field(
+        None, description="TrainingJob whose model it is; this one waits until that has succeeded."
+    )
+    secret_ref: Reference | None = Field(
+        None, description="Secret with the keys of the store (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ...)."
+    )
+
+
 class Model(Block):
     """What is trained."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.startFrom) || self.initialization.method == 'Auto'",
+            "startFrom brings the first weights: drop initialization",
+        ),
         Rule(
             "!has(self.multilayerPerceptron) || self.family == 'MultilayerPerceptron'",
             "multilayerPerceptron goes with family MultilayerPerceptron",
@@ -657,6 +684,11 @@ class Model(Block):
     )
     initialization: Initialization = Field(
         default_factory=Initialization, description="First values of the weights; biases start at zero."
+    )
+    start_from: StartFrom | None = Field(
+        None,
+        description="Model whose weights training goes on from, instead of drawing them; the optimiser starts anew. It must have "
+        "the same shape, columns and classes, and its preparation is taken as it is. Unset means none.",
     )
     multilayer_perceptron: MultilayerPerceptron | None = Field(
         None,

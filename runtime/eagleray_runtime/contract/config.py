@@ -30,6 +30,13 @@ class Location(Block):
     secret_directory: str | None = None
 
 
+class Start(Block):
+    """The bundle that training starts from; `digest` is what it must have, where that is known."""
+
+    location: Location
+    digest: str | None = None
+
+
 class WorkerBounds(Block):
     """Elastic bounds of the workers and what each of them gets."""
 
@@ -58,6 +65,7 @@ class TrainingConfig(Block):
     test_location: Location | None = None
     data_file: str | None = None
     model: Model
+    start: Start | None = None
     training: Training
     evaluation: Evaluation = Field(default_factory=Evaluation)
     search: Search | None = None

@@ -16,6 +16,7 @@ from eagleray_runtime.data.preparation import Preparation, Transform, fit, outly
 from eagleray_runtime.data.rows import TEST, VALIDATION, Rows, read
 from eagleray_runtime.data.scaling import Affine, fitted
 from eagleray_runtime.data.splitting import Parts, fold_rows, split_rows
+from eagleray_runtime.data.start import Start, of_start
 from eagleray_runtime.data.table import IMAGES, Column, Kind, Table
 from eagleray_runtime.data.task import Task
 from eagleray_runtime.data.windows import Series, cut
@@ -54,6 +55,7 @@ class Dataset:
     example: dict[str, Any]
     report: DataReport
     chosen: list[Choice]
+    start: Start | None = None
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -168,16 +170,24 @@ def prepare(config: TrainingConfig, cleaned: Cleaned, parts: Parts) -> Dataset:
     outlying = outlying_rows(features.take(parts.training), wanted)
     parts = _without_outliers(parts, outlying, rows.target_name, labels)
     training = features.take(parts.training)
-    preparation = fit(training, wanted)
-    changed, changes = notes.changes(features.take(np.concatenate(parts)), preparation, wanted)
+    start = rows.start
+    if start is None:
+        preparation = fit(training, wanted)
+    else:
+        preparation = of_start(start, features, wanted, is_classification=labels is not None)
+    changed, changes = notes.changes(features.take(np.concatenate(parts)), preparation, wanted if start is None else None)
     classes: list[str] = []
     y: AnyArray
-    if labels is None:
+    if labels is None and start is None:
         y, affine = _scaled_target(config, target, parts, chosen)
         preparation = preparation.model_copy(update={"target": affine})
-    else:
+    elif labels is None:
+        y = (target.values - preparation.target.offset) / preparation.target.scale
+    elif start is None:
         _require_no_target_scaling(config)
         classes, y = _class_numbers(rows.target_name, target, labels, parts, is_sequence=cleaned.series is not None)
+    else:
+        classes, y = start.classes, _known_numbers(rows.target_name, labels, start)
 
     transform = Transform(preparation)
 
@@ -220,7 +230,18 @@ def prepare(config: TrainingConfig, cleaned: Cleaned, parts: Parts) -> Dataset:
             ),
         ),
         chosen=chosen,
+        start=start,
     )
+
+
+def _known_numbers(name: str, labels: Texts, start: Start) -> Integers:
+    """Numbers of classes by those of the model that training starts from."""
+    number = {label: index for index, label in enumerate(start.classes)}
+    for label in labels:
+        if label not in number:
+            known = ", ".join(start.classes)
+            raise DataInvalid(f"class {label} of target column {name} is none of the model at {start.uri}, which knows {known}")
+    return np.array([number[label] for label in labels], dtype=np.int64)
 
 
 def _method(config: TrainingConfig, labels: Texts | None, chosen: list[Choice]) -> SplitMethod:

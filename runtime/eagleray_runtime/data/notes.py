@@ -44,11 +44,14 @@ def outlying(masks: Mapping[str, Bools]) -> list[str]:
     return [f"{_rows(masks.values())} of the training part with outliers in {_named(masks)} dropped"] if masks else []
 
 
-def changes(features: Table, preparation: Preparation, wanted: blocks.Preparation) -> tuple[int, list[str]]:
-    """How many rows the preparation changes by more than scaling and encoding, and a note on each column where it does."""
+def changes(features: Table, preparation: Preparation, wanted: blocks.Preparation | None) -> tuple[int, list[str]]:
+    """How many rows the preparation changes by more than scaling and encoding, and a note on each column where it does.
+
+    `wanted` says how the preparation was fitted, if that is known.
+    """
     changed = np.zeros(features.rows, dtype=np.bool_)
     notes: list[str] = []
-    asked = per_column(features, wanted)
+    asked = per_column(features, wanted) if wanted is not None else {}
     for column in preparation.columns:
         if isinstance(column, ImageColumn):
             continue
@@ -58,7 +61,8 @@ def changes(features: Table, preparation: Preparation, wanted: blocks.Preparatio
         if count := int(missing.sum()):
             fill: float | str | None = column.fill
             if isinstance(column, NumericColumn):
-                replaced = f"replaced by {FILLS.get(asked[name].missing_numeric, '')}{fill:.6g}"
+                how = FILLS.get(asked[name].missing_numeric, "") if name in asked else ""
+                replaced = f"replaced by {how}{fill:.6g}"
             elif fill == "":
                 replaced = "taken as a category of their own"
             else:

@@ -11,6 +11,7 @@ from eagleray_runtime.contract.config import Location, TrainingConfig
 from eagleray_runtime.data import sample
 from eagleray_runtime.data.naming import no_column
 from eagleray_runtime.data.reading import Source, read_files, series_of, table_of
+from eagleray_runtime.data.start import Start
 from eagleray_runtime.data.table import Column, Table
 from eagleray_runtime.data.windows import Series
 from eagleray_runtime.errors import DataInvalid
@@ -25,7 +26,7 @@ class Rows:
 
     `held_out` is the number of rows of each file of its own, by the field that names it; `groups` is the column of
     data.split.groupColumn, for the rows that are dealt; `notes` are what is to be told of how they were read;
-    `series` is where the rows stand in time, where data.sequence says so.
+    `series` is where the rows stand in time, where data.sequence says so; `start` is the model that training starts from.
     """
 
     features: Table
@@ -36,6 +37,7 @@ class Rows:
     groups: Column | None
     notes: list[str] = dataclasses.field(default_factory=list)
     series: Series | None = None
+    start: Start | None = None
 
     @property
     def dealt(self) -> int:

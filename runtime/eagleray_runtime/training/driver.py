@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ from eagleray_runtime.training.outcome import Outcome
 from eagleray_runtime.training.plan import Plan, decide
 from eagleray_runtime.training.progress import Progress, last_losses
 from eagleray_runtime.training.search import search
+from eagleray_runtime.training.starting import read_start
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +92,7 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
     if (finished := _finished(config, output)) is not None:
         log.info("an earlier attempt has completed the bundle at %s: only reporting it", output.uri)
         return finished
-    rows = read_rows(config)
+    rows = replace(read_rows(config), start=read_start(config))
     found: list[Choice] = []
     if config.search is not None:
         config, found = search(config, config.search, rows, checkpoints, progress)
@@ -176,6 +178,7 @@ def _draft(
             generation=resource.generation,
             seed=plan.seed,
             split_seed=config.data.split.seed,
+            started_from=plan.start,
         ),
         data=dataset.report,
         chosen=progress.chosen,

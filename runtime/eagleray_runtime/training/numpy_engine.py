@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import numpy as np
@@ -36,10 +36,12 @@ class Run:
     `best` are the parameters of the best epoch so far, float64 [parameters], where the plan looks for one.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, start: Mapping[str, AnyArray] | None = None) -> None:
+        """Begin with the parameters `start` by name, or with drawn ones."""
         self.plan = plan
         self.architecture = dense(plan.architecture)
-        self.network = Network(self.architecture, initial_parameters(plan.architecture, plan.initialization, plan.seed))
+        first = start or initial_parameters(plan.architecture, plan.initialization, plan.seed)
+        self.network = Network(self.architecture, first)
         self.optimizer = optimizers.make(plan.optimizer, plan.architecture.parameters)
         self.course = Course(plan)
         self.best: Floats | None = None
@@ -97,7 +99,7 @@ def train(
         ModelInvalid: only torch has this architecture.
         StoreRefused: a checkpoint cannot be read or written.
     """
-    run = Run(plan)
+    run = Run(plan, dataset.start.parameters if dataset.start else None)
     checkpoints = Checkpoints(store, plan.checkpoint.keep)
     next((content for content in checkpoints.newest_first() if run.restore(content)), None)
     course = run.course

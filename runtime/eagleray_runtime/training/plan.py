@@ -41,6 +41,7 @@ from eagleray_runtime.training import metrics, schedule
 from eagleray_runtime.training.optimizers import Rule
 from eagleray_runtime.training.patience import LOSS, Patience
 from eagleray_runtime.training.schedule import Schedule
+from eagleray_runtime.training.starting import require_like
 
 BATCH_ROWS = 32
 ADAM_RATE, PERCEPTRON_RATE, OTHER_RATE = 0.001, 1.0, 0.01
@@ -58,14 +59,16 @@ PLATEAU_THRESHOLD = 1e-4
 class Plan(Block):
     """What one training run does.
 
-    `batch_rows` are the rows of one step over all workers, each of `row_numbers` numbers; `unit` turns a loss of scaled targets
-    into the target's own unit. `stop_on` is the metric of `stop`, which is None when all epochs are trained; `plateau` is that of
-    ReduceOnPlateau. `precision` and `parallelism.strategy` may be Auto: the device that trains decides. `metrics` are those to
-    tell of the finished model. `fingerprint` is the same for two runs only if a checkpoint of one continues the other.
+    `start` is the digest of the bundle whose weights are taken instead of drawn ones. `batch_rows` are the rows of one step over
+    all workers, each of `row_numbers` numbers; `unit` turns a loss of scaled targets into the target's own unit. `stop_on` is the
+    metric of `stop`, which is None when all epochs are trained; `plateau` is that of ReduceOnPlateau. `precision` and
+    `parallelism.strategy` may be Auto: the device that trains decides. `metrics` are those to tell of the finished model.
+    `fingerprint` is the same for two runs only if a checkpoint of one continues the other.
     """
 
     architecture: Architecture
     initialization: Initialization
+    start: str | None = None
     loss: Loss
     optimizer: Rule
     schedule: Schedule
@@ -110,14 +113,19 @@ def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]
         ModelInvalid: what the spec asks for does not go with the data.
     """
     chosen = _Chosen()
+    start = dataset.start
     training, rows = config.training, dataset.training.rows
     loss = _loss(training.loss, dataset, chosen)
     architecture = build(config.model, dataset.inputs, len(dataset.classes), loss.type)
+    if start is not None:
+        require_like(start, architecture)
+        chosen.add("model.startFrom", start.digest, f"the model at {start.uri}")
     optimizer = _optimizer(training.optimizer, config.model.family, chosen)
     batch = _batch(config, optimizer.type, rows, chosen)
     plan = Plan(
         architecture=architecture,
-        initialization=_initialization(config.model.initialization, architecture, chosen),
+        initialization=_initialization(config.model.initialization, architecture, chosen, is_drawn=start is None),
+        start=start.digest if start else None,
         loss=loss,
         optimizer=optimizer,
         schedule=schedule.decide(training.schedule, math.ceil(rows / batch), training.epochs),
@@ -224,8 +232,8 @@ def _parallelism(config: TrainingConfig, architecture: Architecture) -> Parallel
     return asked
 
 
-def _initialization(spec: Initialization, architecture: Architecture, chosen: _Chosen) -> Initialization:
-    if spec.method is not InitializationMethod.AUTO:
+def _initialization(spec: Initialization, architecture: Architecture, chosen: _Chosen, *, is_drawn: bool) -> Initialization:
+    if not is_drawn or spec.method is not InitializationMethod.AUTO:
         return spec
     method, reason = initialization.decide(architecture)
     chosen.add("model.initialization.method", method, reason)

@@ -95,6 +95,7 @@ def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progre
         train_loop_config={
             "plan": plan.model_dump(mode="json"),
             "asked_at": time.time(),
+            "start": ray.put(dict(dataset.start.parameters)) if dataset.start else None,
             "target": dataset.preparation.target.model_dump(mode="json"),
             "parts": ray.put([arrays(part, plan.precision) for part in (dataset.training, dataset.validation)]),
         },
@@ -170,7 +171,7 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
         (torch.from_numpy(x.copy()).to(device), torch.from_numpy(y.copy()).to(device)) for x, y in ray.get(told["parts"])
     )
     group = torch.distributed.new_group(backend="nccl") if device.type == "cuda" and world > 1 else None
-    run = Run(plan, device, rank, world, group)
+    run = Run(plan, device, rank, world, group, ray.get(told["start"]) if told["start"] else None)
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:

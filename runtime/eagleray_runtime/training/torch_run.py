@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.contract.blocks import ActivationCheckpointing, Compilation, OptimizerType, Precision, Strategy
 from eagleray_runtime.contract.reports import Choice
 from eagleray_runtime.errors import ModelInvalid
@@ -42,7 +44,16 @@ class Run:
     `dtype` is that of parameters and losses; `chosen` are choices that the device decided.
     """
 
-    def __init__(self, plan: Plan, device: torch.device, rank: int, world: int, group: Group = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        device: torch.device,
+        rank: int,
+        world: int,
+        group: Group = None,
+        start: Mapping[str, AnyArray] | None = None,
+    ) -> None:
+        """Begin with the parameters and buffers `start` by name, or with drawn ones."""
         self.plan, self.device, self.rank, self.world = plan, device, rank, world
         found = _device(device)
         self.precision, by_device = devices.precision(plan, found)
@@ -50,7 +61,7 @@ class Run:
         self.chosen: list[Choice] = [choice for choice in (by_device, by_memory) if choice is not None]
         self.dtype = torch.float64 if self.precision is Precision.FLOAT64 else torch.float32
         self.network = torch_network(plan.architecture, self.dtype)
-        self.network.set_parameters(initial_parameters(plan.architecture, plan.initialization, plan.seed))
+        self.network.set_parameters(start or initial_parameters(plan.architecture, plan.initialization, plan.seed))
         if plan.parallelism.activation_checkpointing is ActivationCheckpointing.FULL:
             self.network.recompute()
         if plan.compile is Compilation.DEFAULT:
