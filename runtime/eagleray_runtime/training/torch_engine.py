@@ -48,16 +48,18 @@ class TellProgress(UserCallback):  # type: ignore[misc]
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+        self._chosen = progress.chosen
         self._before: dict[str, Any] | None = None
         self._told_at = 0.0
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:
-        """Tell the first worker's losses, which are those of all, and what it cost if the workers were started anew."""
+        """Tell the first worker's losses and choices, which are those of all, and what it cost if workers were started anew."""
         told = metrics[0]
         if (before := self._before) is not None and told["began"] != before["began"]:
             recovery = told["began"] - self._told_at
             self._progress.waited(before["checkpoint_seconds"], before["unsaved_seconds"], recovery)
         self._before, self._told_at = told, time.time()
+        self._progress.chosen = [*self._chosen, *map(Choice.model_validate, told["chosen"])]
         self._progress.epoch(
             EpochEnd(
                 epoch=told["epoch"],
@@ -207,6 +209,7 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
                 "validation": valid,
                 "resumed_from": resumed_from,
                 "history": run.told_history() if rank == 0 else [],
+                "chosen": [choice.model_dump(mode="json") for choice in run.chosen],
                 "began": began,
                 "first_epoch": first_epoch,
                 "checkpoint_seconds": saving,

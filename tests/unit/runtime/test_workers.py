@@ -179,7 +179,7 @@ def test_workers_that_are_started_anew_cost_what_was_not_saved_and_the_time_unti
 
     def report(at, began, checkpoint_seconds, unsaved_seconds):
         monkeypatch.setattr(torch_engine.time, "time", lambda: at)
-        told = {"epoch": 1, "step": 1, "training": 1.0, "validation": None, "resumed_from": 0, "history": []}
+        told = {"epoch": 1, "step": 1, "training": 1.0, "validation": None, "resumed_from": 0, "history": [], "chosen": []}
         spent = {
             "began": began,
             "first_epoch": None,
@@ -196,3 +196,57 @@ def test_workers_that_are_started_anew_cost_what_was_not_saved_and_the_time_unti
     spent = report(now + 60, now + 50, 0.5, 1.0)
     assert (spent.checkpoint, spent.lost, spent.recovery, spent.unsaved) == (2.5, 6, 30, 1)
     assert spent.seconds == pytest.approx(60, abs=1)
+
+
+class Context:
+    """Of Ray Train's worker context what a single worker asks for."""
+
+    get_world_rank = staticmethod(lambda: 0)
+    get_world_size = staticmethod(lambda: 1)
+
+
+def test_a_worker_tells_its_epochs_and_what_it_chose_and_goes_on_from_its_checkpoint(perceptron, monkeypatch, tmp_path):
+    """What each worker runs, with a Ray that only listens."""
+    import shutil
+
+    from ray.train import Checkpoint
+
+    from eagleray_runtime.training import torch_engine
+    from eagleray_runtime.training.torch_step import arrays
+
+    config = perceptron(FOUR_EPOCHS | {"checkpoint": {"everyEpochs": 2}}, workers=1)
+    dataset = load(config)
+    plan, _ = decide(config, dataset)
+    reports = []
+
+    def report(told, checkpoint=None):
+        if checkpoint is not None:
+            # Ray takes it away before the worker goes on.
+            checkpoint = Checkpoint(shutil.copytree(checkpoint.path, tmp_path / f"report-{len(reports)}"))
+        reports.append((told, checkpoint))
+
+    monkeypatch.setattr(torch_engine, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(torch_engine.ray.train, "get_context", Context)
+    monkeypatch.setattr(torch_engine.ray.train, "report", report)
+    monkeypatch.setattr(torch_engine.ray, "get", lambda value: value)
+
+    def worked(checkpoint):
+        monkeypatch.setattr(torch_engine.ray.train, "get_checkpoint", lambda: checkpoint)
+        told = {"plan": plan.model_dump(mode="json"), "target": dataset.preparation.target.model_dump(mode="json")}
+        parts = [arrays(part, plan.precision) for part in (dataset.training, dataset.validation)]
+        return torch_engine._worker(told | {"parts": parts, "asked_at": torch_engine.time.time() - 3.0, "start": None})
+
+    whole = worked(None)
+    assert [told["epoch"] for told, _ in reports] == [1, 2, 3, 4]
+    assert [told["epoch"] for told, checkpoint in reports if checkpoint] == [2, 4]
+    assert {choice["field"]: choice["value"] for choice in reports[0][0]["chosen"]} == {"training.precision": "Float32"}
+    after, seconds = whole["first_epoch"]
+    assert 3 <= after < 60
+    assert 0 < seconds < 60
+    assert whole["checkpoint_seconds"] > 0
+    assert (whole["epoch"], whole["diverged"], whole["workers"], whole["device"]) == (4, False, 1, "cpu")
+
+    resumed = worked(reports[1][1])
+    assert (resumed["resumed_from"], resumed["first_epoch"]) == (2, None)
+    for name, values in whole["parameters"].items():
+        assert np.array_equal(resumed["parameters"][name], values), name
