@@ -1015,7 +1015,8 @@ class Training(Block):
     precision: Precision = Field(
         Precision.AUTO,
         description="Numbers that the network computes in. BFloat16 and Float16 are for matrix products alone (torch.amp; "
-        "Float16 with its loss scaled, for its numbers end at 65504): losses, parameters and optimiser stay in Float32. Auto: "
+        "Float16 with its loss scaled, for its numbers end at 65504), of an LSTM on GPUs alone: losses, parameters and optimiser "
+        "stay in Float32. Auto: "
         "Float64 with NumPy; with Torch BFloat16 for families with other layers than dense ones on a GPU that computes in it, "
         "else Float32.",
     )

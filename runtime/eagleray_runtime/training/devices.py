@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from eagleray_runtime.contract.blocks import OptimizerType, Precision, Strategy
 from eagleray_runtime.contract.reports import Choice
 from eagleray_runtime.models.architecture import Dense
-from eagleray_runtime.training.plan import Plan
+from eagleray_runtime.training.plan import Plan, needs_gpu
 
 MOMENTS = {
     OptimizerType.ADAM: 2,
@@ -30,6 +30,10 @@ class Device:
 
 def precision(plan: Plan, device: Device) -> tuple[Precision, Choice | None]:
     """Numbers to compute in, and the choice to tell where it is ours."""
+    field = "training.precision"
+    if device.type == "cpu" and needs_gpu(plan.architecture, plan.precision):
+        why = f"CUDA finds no GPU, and a CPU may have no LSTM in {plan.precision}"
+        return Precision.FLOAT32, Choice(field=field, value=Precision.FLOAT32, reason=why)
     if plan.precision is not Precision.AUTO:
         return plan.precision, None
     chosen, reason = Precision.FLOAT32, "on a CPU shorter numbers are not faster"
@@ -40,7 +44,7 @@ def precision(plan: Plan, device: Device) -> tuple[Precision, Choice | None]:
             chosen, reason = Precision.BFLOAT16, "the GPU multiplies faster in it; losses and parameters stay in Float32"
         else:
             reason = "the GPU does not compute in BFloat16"
-    return chosen, Choice(field="training.precision", value=chosen, reason=reason)
+    return chosen, Choice(field=field, value=chosen, reason=reason)
 
 
 def strategy(plan: Plan, device: Device, workers: int) -> tuple[Strategy, Choice | None]:

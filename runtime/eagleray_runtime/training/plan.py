@@ -12,6 +12,7 @@ from eagleray_runtime.contract.blocks import (
     ActivationCheckpointing,
     Augmentation,
     Block,
+    Cell,
     Checkpoint,
     ClassWeights,
     Compilation,
@@ -35,7 +36,7 @@ from eagleray_runtime.contract.reports import Choice
 from eagleray_runtime.data.dataset import Dataset
 from eagleray_runtime.errors import ModelInvalid
 from eagleray_runtime.models import initialization
-from eagleray_runtime.models.architecture import Architecture, Convolutional, Dense, build
+from eagleray_runtime.models.architecture import Architecture, Convolutional, Dense, Recurrent, build
 from eagleray_runtime.models.losses import Loss, balanced
 from eagleray_runtime.training import metrics, schedule
 from eagleray_runtime.training.optimizers import Rule
@@ -130,7 +131,7 @@ def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]
         optimizer=optimizer,
         schedule=schedule.decide(training.schedule, math.ceil(rows / batch), training.epochs),
         gradients=training.gradients,
-        precision=_precision(config, chosen),
+        precision=_precision(config, architecture, chosen),
         compile=training.compile,
         parallelism=_parallelism(config, architecture),
         batch_rows=batch,
@@ -202,10 +203,20 @@ def _batch(config: TrainingConfig, optimizer: OptimizerType, rows: int, chosen: 
     return batch
 
 
-def _precision(config: TrainingConfig, chosen: _Chosen) -> Precision:
-    """Refuses what the engine of the configuration does not have, which a search may have come to."""
+def needs_gpu(architecture: Architecture, precision: Precision) -> bool:
+    """Whether a CPU may not compute the network in these numbers: oneDNN has an LSTM in short ones on few of them."""
+    is_short = precision in (Precision.BFLOAT16, Precision.FLOAT16)
+    return is_short and isinstance(architecture, Recurrent) and architecture.cell is Cell.LSTM
+
+
+def _precision(config: TrainingConfig, architecture: Architecture, chosen: _Chosen) -> Precision:
+    """Refuses what the engine or the device of the configuration does not have, which a search may have come to."""
     training = config.training
     if config.engine is Engine.TORCH:
+        if not config.workers.gpus and needs_gpu(architecture, training.precision):
+            raise ModelInvalid(
+                f"training.precision {training.precision} of an LSTM needs a GPU: set workers.gpus, or use cell GRU or Float32"
+            )
         return training.precision
     if needed := training.needs_torch:
         raise ModelInvalid(f"engine NumPy has no {needed}: set training.engine to Torch")

@@ -80,6 +80,27 @@ def test_the_state_counts_what_the_optimizer_remembers(plan):
     assert state_bytes(plan({"optimizer": {"type": "Adam"}, "precision": "Float64"})) == 8 * number
 
 
+def test_an_lstm_in_short_numbers_needs_a_gpu(job):
+    lines = ["t,y", *(f"{t},{t % 5}" for t in range(200))]
+    sequence = {"sequence": {"timeColumn": "t", "windowSteps": 4}}
+
+    def made(gpus, cell):
+        bounds = {"min": 1, "max": 1, "cpus": 1, "gpus": gpus}
+        model, training = {"recurrentNetwork": {"cell": cell}}, {"precision": "BFloat16"}
+        family = "RecurrentNetwork"
+        config = job(lines, family=family, data=sequence, model=model, training=training, engine="Torch", workers=bounds)
+        return decide(config, load(config))[0]
+
+    with pytest.raises(ModelInvalid, match="of an LSTM needs a GPU"):
+        made(0, "LSTM")
+    assert made(0, "GRU").precision == "BFloat16"
+    promised = made(1, "LSTM")
+    assert devices.precision(promised, NEW) == ("BFloat16", None)
+    found, choice = devices.precision(promised, CPU)
+    assert found == "Float32"
+    assert "CUDA finds no GPU" in choice.reason
+
+
 REFUSED = {
     "numbers of torch": ("NumPy", {"precision": "Float32"}, "engine NumPy has no precision Float32"),
     "a compiler": ("NumPy", {"compile": "Default"}, "engine NumPy has no compile"),

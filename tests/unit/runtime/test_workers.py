@@ -47,7 +47,25 @@ def perceptron(digits):
     return make
 
 
-def test_every_way_to_share_the_work_comes_to_the_losses_of_one_worker(perceptron, digits, tmp_path: Path):
+@pytest.fixture
+def series(job):
+    """Configuration of a recurrent network on windows of a wave."""
+
+    def make(training, workers=2):
+        lines = ["t,y", *(f"{t},{np.sin(t / 3):.6f}" for t in range(150))]
+        bounds = {"min": workers, "max": workers, "cpus": 1, "gpus": 0}
+        data, model = {"sequence": {"timeColumn": "t", "windowSteps": 6}}, {"recurrentNetwork": {"hiddenSize": 8}}
+        fields = {"training": training, "engine": "Torch", "workers": bounds}
+        config = job(lines, family="RecurrentNetwork", data=data, model=model, **fields)
+        # Each configuration has its rows in a file of its own.
+        path = Path(config.data_file).with_name("wave.csv")
+        path.write_text("\n".join(lines))
+        return config.model_copy(update={"data_file": str(path)})
+
+    return make
+
+
+def test_every_way_to_share_the_work_comes_to_the_losses_of_one_worker(perceptron, digits, series, tmp_path: Path):
     """One test for all, for what takes the time is to start two processes."""
     careful = FOUR_EPOCHS | CAREFUL
     recomputing = careful | {"parallelism": {"strategy": "FSDP", "activationCheckpointing": "Full"}}
@@ -57,6 +75,7 @@ def test_every_way_to_share_the_work_comes_to_the_losses_of_one_worker(perceptro
     runs = {name: Wanted(perceptron(training)) for name, (training, _) in CASES.items()}
     runs["Float64"] = Wanted(perceptron(FOUR_EPOCHS | FSDP | {"precision": "Float64"}))
     runs["careful"] = Wanted(perceptron(recomputing))
+    runs["windows"] = Wanted(series(two_epochs | FSDP))
     runs["images"] = Wanted(digits(training=two_epochs | FSDP, workers=2, **images))
     runs["images-in-BFloat16"] = Wanted(digits(training=two_epochs | {"precision": "BFloat16"}, workers=2, **images))
     came = by_two_workers(tmp_path, runs)
@@ -70,11 +89,16 @@ def test_every_way_to_share_the_work_comes_to_the_losses_of_one_worker(perceptro
     total = plain.plan.architecture.parameters
     for name, found in came.items():
         shared_out = "FSDP" in name or name in ("Float64", "careful")
-        assert "images" in name or (found.held < 0.55 * total if shared_out else found.held == total), name
+        other = "images" in name or name == "windows"
+        assert other or (found.held < 0.55 * total if shared_out else found.held == total), name
 
     alone = HereRun(perceptron(careful, workers=1)).to_the_end()
     assert came["careful"].losses == pytest.approx(alone.losses, rel=ROUNDED)
     assert came["careful"].losses != pytest.approx(plain.losses, rel=ROUNDED)
+
+    forecast = HereRun(series(two_epochs, workers=1)).to_the_end()
+    assert came["windows"].losses == pytest.approx(forecast.losses, rel=ROUNDED)
+    assert came["windows"].held < 0.55 * forecast.plan.architecture.parameters
 
     seen = HereRun(digits(training=two_epochs, **images)).to_the_end()
     assert came["images"].losses == pytest.approx(seen.losses, rel=ROUNDED)
