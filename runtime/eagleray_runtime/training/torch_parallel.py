@@ -4,6 +4,7 @@ A gradient is the mean of the workers' gradients in both. What is shared out is 
 a plain tensor and back, so that checkpoints and bundles know nothing of workers.
 """
 
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import torch
@@ -48,13 +49,16 @@ def replicated(network: torch.nn.Module, group: Group, compression: Compression,
 
 
 def sharded(network: torch.nn.Module, group: Group, compression: Compression, device: torch.device) -> None:
-    """Share the parameters of the network out between the workers, in place, each layer by itself."""
+    """Share the parameters of the network out between the workers, in place.
+
+    What stands in a list of modules, which are the layers that a network repeats, is fetched and given back by itself; all other
+    parameters come and go with the whole network.
+    """
     _share_statistics(network, group)
     mesh = DeviceMesh.from_group(group or torch.distributed.group.WORLD, device.type)
     policy = MixedPrecisionPolicy(reduce_dtype=REDUCED.get(compression))
-    layers = [module for module in network.modules() if module is not network and any(True for _ in module.parameters(False))]
     # What is within comes first. Given back after each pass, so that parameters are always the workers' parts.
-    for module in (*reversed(layers), network):
+    for module in (*_repeated(network), network):
         fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
 
 
@@ -84,6 +88,15 @@ def interleaved(share: torch.Tensor, rows: int, workers: int) -> torch.Tensor:
     shares = [torch.empty_like(padded) for _ in range(workers)]
     torch.distributed.all_gather(shares, padded)
     return torch.stack(shares, dim=1).flatten(0, 1)[:rows]
+
+
+def _repeated(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """The entries of the outermost lists of modules, those that have parameters."""
+    for child in module.children():
+        if isinstance(child, torch.nn.ModuleList):
+            yield from (layer for layer in child if any(True for _ in layer.parameters()))
+        else:
+            yield from _repeated(child)
 
 
 def _share_statistics(network: torch.nn.Module, group: Group) -> None:

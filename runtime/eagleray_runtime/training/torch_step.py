@@ -27,9 +27,10 @@ Rows: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
 
 def arrays(part: Part, precision: Precision) -> tuple[AnyArray, AnyArray]:
-    """The rows of a part as numbers of the size that parameters have in that precision; classes stay numbers of classes."""
+    """The rows of a part as numbers of the size that parameters have in that precision; whole numbers stay so."""
     size = np.float64 if precision is Precision.FLOAT64 else np.float32
-    return part.x.astype(size, copy=False), part.y if part.y.dtype == np.int64 else part.y.astype(size)
+    x, y = (values if values.dtype.kind == "i" else values.astype(size, copy=False) for values in (part.x, part.y))
+    return x, y
 
 
 def epoch(run: Run, part: Rows) -> float:
