@@ -137,20 +137,42 @@ def scores(folder: Path, contest: Contest, seed: int) -> tuple[float, list[float
 
 
 def show_quality(folder: Path, seeds: int) -> bool:
-    say(f"{'':28} {'metric':9} {'ours':>7} {'best of theirs':>15} {'ours less theirs':>17}   95 % interval over {seeds} seeds")
+    say(f"{'':28} {'metric':10} {'ours':>8} {'best of theirs':>15} {'ours less theirs':>17}   95 % interval over {seeds} seeds")
     good = True
     for name, contest in CONTESTS.items():
         found = [scores(folder, contest, seed) for seed in range(seeds)]
-        mine = [own for own, _ in found]
-        best = max(zip(*(theirs for _, theirs in found), strict=True), key=statistics.mean)
-        differences = [own - other for own, other in zip(mine, best, strict=True)]
-        margin = T_OF_95_PERCENT[seeds] * statistics.stdev(differences) / seeds**0.5
-        mean = statistics.mean(differences)
-        worse = mean + margin < 0
-        good = good and not worse
-        interval = f"{mean - margin:+.4f} to {mean + margin:+.4f}{'  WORSE' if worse else ''}"
-        say(f"{name:28} {contest.metric:9} {statistics.mean(mine):7.4f} {statistics.mean(best):15.4f} {mean:+17.4f}   {interval}")
-    return good
+        good = show_contest(name, contest.metric, found) and good
+    return show_text(folder, seeds) and good
+
+
+def show_text(folder: Path, seeds: int) -> bool:
+    """Transformers beside other ways to learn from text, where torch is there."""
+    if missing := [name for name in ("torch", "tokenizers") if importlib.util.find_spec(name) is None]:
+        say(f"text is not learned: {' and '.join(missing)} not installed (PYTHONPATH may name a folder that holds them)")
+        return True
+    import torch
+
+    from bench import text
+
+    torch.set_num_threads(1)
+    text.write_documents(folder / "documents.jsonl")
+    encoder = show_contest("docstrings, transformer", "Accuracy", [text.telling(folder, seed) for seed in range(seeds)])
+    decoder = show_contest("docstrings, next token", "Perplexity", [text.going_on(folder, seed) for seed in range(seeds)])
+    return encoder and decoder
+
+
+def show_contest(name: str, metric: str, found: list[tuple[float, list[float]]]) -> bool:
+    """One row: our metric and those of the rivals, by seed. Are we not worse than the best of them?"""
+    seeds, sign = len(found), -1 if metric == "Perplexity" else 1
+    mine = [own for own, _ in found]
+    best = max(zip(*(theirs for _, theirs in found), strict=True), key=lambda values: sign * statistics.mean(values))
+    differences = [own - other for own, other in zip(mine, best, strict=True)]
+    margin = T_OF_95_PERCENT[seeds] * statistics.stdev(differences) / seeds**0.5
+    mean = statistics.mean(differences)
+    worse = sign * mean + margin < 0
+    interval = f"{mean - margin:+.4f} to {mean + margin:+.4f}{'  WORSE' if worse else ''}"
+    say(f"{name:28} {metric:10} {statistics.mean(mine):8.4f} {statistics.mean(best):15.4f} {mean:+17.4f}   {interval}")
+    return not worse
 
 
 # Speed

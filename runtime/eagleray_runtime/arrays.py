@@ -13,4 +13,10 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 Texts: TypeAlias = npt.NDArray[np.object_]
 """Strings; None stands for a missing one."""
 
+Tokens: TypeAlias = npt.NDArray[np.int32]
+"""Pieces of text by their numbers in a vocabulary."""
+
+PADDING = -1
+"""No token: what fills rows of tokens up to one length."""
+
 AnyArray: TypeAlias = npt.NDArray[Any]

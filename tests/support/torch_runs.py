@@ -5,6 +5,7 @@ the configuration, epochs or null, the folder of a checkpoint to go on from or n
 the checkpoint in the folder `*.checkpoint`.
 """
 
+import copy
 import json
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.bundle.writing import write_bundle
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.data.dataset import Dataset, clean, prepare, read_rows
+from eagleray_runtime.models.architecture import Pretrained
 from eagleray_runtime.models.predictor import evaluating
 from eagleray_runtime.reports import Reporter
 from eagleray_runtime.storage import Store
@@ -54,8 +56,8 @@ class HereRun:
         while not self.run.course.is_over and self.run.course.epoch != epochs:
             shares = [epoch(self.run, self.training), *held_out(self.run, self.validation, self.dataset.preparation.target)]
             total, held, metric = over_workers(self.run, shares)
-            loss = total / len(self.training[1]) * self.plan.unit
-            if self.run.course.end_epoch(loss, held / max(1, len(self.validation[1])) * self.plan.unit, metric):
+            loss = total / self.plan.loss.amount(self.training[1]) * self.plan.unit
+            if self.run.course.end_epoch(loss, held / max(1, self.plan.loss.amount(self.validation[1])) * self.plan.unit, metric):
                 self.run.keep_best()
         return self
 
@@ -64,12 +66,19 @@ class HereRun:
         course = self.run.course
         outcome = Outcome(self.state, course.history.points, course.epoch, course.step, 1, 0, course.chosen)
         draft = driver._draft(self.config, self.plan, self.dataset, outcome, [], Progress(self.config, Reporter(None)))
-        write_bundle(Store(self.config.output), draft, outcome.parameters)
+        write_bundle(Store(self.config.output), draft, outcome.parameters, tokenizer=self.dataset.tokenizer)
 
     @property
     def state(self) -> dict[str, AnyArray]:
         """Parameters and buffers by name, as NumPy arrays."""
-        return {name: values.numpy().copy() for name, values in self.run.finished().items()}
+        # A pretrained model that is whole is of no use for training any more.
+        network = self.run.network
+        if isinstance(self.plan.architecture, Pretrained):
+            self.run.network = copy.deepcopy(network)
+        try:
+            return {name: values.numpy().copy() for name, values in self.run.finished().items()}
+        finally:
+            self.run.network = network
 
     @property
     def losses(self) -> list[float]:

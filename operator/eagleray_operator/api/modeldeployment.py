@@ -44,7 +44,8 @@ class ServingEngine(Block):
     type: Engine = Field(
         Engine.AUTO,
         description="Library that computes. Auto: Torch with a GPU, and where model.trainingJobRef names a job of family "
-        "ConvolutionalNetwork or RecurrentNetwork; else NumPy. Bundles of these families that model.uri names need Torch.",
+        "ConvolutionalNetwork, RecurrentNetwork, Transformer or Pretrained; else NumPy. Bundles of these families that model.uri "
+        "names need Torch.",
     )
 
 

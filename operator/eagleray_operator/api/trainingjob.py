@@ -114,8 +114,10 @@ class TrainingJobSpec(Block):
             "engine NumPy trains on one worker without GPU: drop workers.gpus and workers.max, or use Torch",
         ),
         Rule(
-            "self.training.engine != 'NumPy' || !(self.model.family in ['ConvolutionalNetwork', 'RecurrentNetwork'])",
-            "only engine Torch has families ConvolutionalNetwork and RecurrentNetwork: use Torch or Auto",
+            "self.training.engine != 'NumPy' || "
+            "!(self.model.family in ['ConvolutionalNetwork', 'RecurrentNetwork', 'Transformer', 'Pretrained'])",
+            "only engine Torch has families ConvolutionalNetwork, RecurrentNetwork, Transformer and Pretrained: use Torch "
+            "or Auto",
         ),
         Rule(
             "self.data.format != 'ImageFolder' || self.model.family == 'ConvolutionalNetwork'",
@@ -131,11 +133,36 @@ class TrainingJobSpec(Block):
             "data.sequence and family RecurrentNetwork go together",
         ),
         Rule(
-            "self.model.family != 'ConvolutionalNetwork' || (self.data.preparation.missingNumeric == 'Mean' && "
+            "has(self.data.text) == (self.model.family in ['Transformer', 'Pretrained'])",
+            "data.text goes with families Transformer and Pretrained, and they with it",
+        ),
+        Rule(
+            "self.model.family != 'Pretrained' || !has(self.data.text) || !has(self.data.text.vocabularySize)",
+            "a pretrained model has its tokens: drop data.text.vocabularySize",
+        ),
+        Rule(
+            "self.model.family != 'Transformer' || has(self.data.target) == (!has(self.model.transformer) || "
+            "self.model.transformer.architecture == 'Encoder')",
+            "an encoder needs data.target, and a decoder, which goes on with the text itself, has none: set "
+            "model.transformer.architecture accordingly",
+        ),
+        Rule(
+            "!has(self.data.text) || has(self.data.target) || (self.training.loss.type in ['Auto', 'CrossEntropy'] && "
+            "!has(self.training.loss.labelSmoothing) && self.training.loss.classWeights == 'None')",
+            "without data.target each next token is learned by CrossEntropy: drop labelSmoothing and classWeights",
+        ),
+        Rule(
+            "!(self.model.family in ['ConvolutionalNetwork', 'Transformer', 'Pretrained']) || "
+            "(self.data.preparation.missingNumeric == 'Mean' && "
             "self.data.preparation.missingCategorical == 'MostFrequent' && self.data.preparation.encoding == 'OneHot' && "
             "self.data.preparation.maxCategories == 100 && self.data.preparation.outliers == 'None' && "
             "!has(self.data.preparation.overrides))",
-            "of preparation images take duplicates, scaling and targetScaling alone: drop the rest",
+            "of preparation images take duplicates, scaling and targetScaling alone, text duplicates and targetScaling: drop "
+            "the rest",
+        ),
+        Rule(
+            "!has(self.data.text) || self.data.preparation.scaling == 'Standard'",
+            "text is not scaled: drop data.preparation.scaling",
         ),
         Rule(
             "!has(self.model.startFrom) || (self.data.preparation.missingNumeric == 'Mean' && "
@@ -174,11 +201,16 @@ class TrainingJobSpec(Block):
             "one worker sends its gradients to nobody: drop training.gradients.compression or raise workers.max",
         ),
         Rule(
-            "self.training.parallelism.activationCheckpointing == 'None' || self.model.family == 'MultilayerPerceptron' || "
+            "self.training.parallelism.activationCheckpointing == 'None' || "
+            "self.model.family in ['MultilayerPerceptron', 'Transformer', 'Pretrained'] || "
             "(self.model.family == 'ConvolutionalNetwork' && has(self.model.convolutionalNetwork) && "
             "self.model.convolutionalNetwork.normalization != 'Batch')",
-            "activationCheckpointing is for families MultilayerPerceptron and ConvolutionalNetwork, there with normalization "
-            "Layer or None: drop it",
+            "activationCheckpointing is for families MultilayerPerceptron, Transformer, Pretrained and ConvolutionalNetwork, "
+            "there with normalization Layer or None: drop it",
+        ),
+        Rule(
+            "self.model.family != 'Pretrained' || self.training.parallelism.strategy != 'FSDP'",
+            "a pretrained model is not shared out between workers: drop training.parallelism.strategy",
         ),
     )
 

@@ -18,8 +18,9 @@ from eagleray_runtime.contract.config import ResourceIdentity, Start, TrainingCo
 class Training:
     """What an attempt needs beside the job itself.
 
-    `data`, `validation` and `test` are the stores of data.uri, data.split.validationUri and data.split.testUri; `start` is where
-    the model is that training starts from, and `start_digest` what it must have, where that is known.
+    `data`, `validation` and `test` are the stores of data.uri, data.split.validationUri and data.split.testUri, `base` is that of
+    model.pretrained.uri; `start` is where the model is that training starts from, and `start_digest` what it must have, where
+    that is known.
     """
 
     engine: Literal[Engine.NUMPY, Engine.TORCH]
@@ -30,6 +31,7 @@ class Training:
     test: Store | None = None
     start: Store | None = None
     start_digest: str | None = None
+    base: Store | None = None
 
 
 def config(job: TrainingJob, attempt: int, training: Training, settings: Settings) -> TrainingConfig:
@@ -52,6 +54,7 @@ def config(job: TrainingJob, attempt: int, training: Training, settings: Setting
         data_location=training.data.location if training.data else None,
         validation_location=training.validation.location if training.validation else None,
         test_location=training.test.location if training.test else None,
+        base_location=training.base.location if training.base else None,
         data_file=data_file,
         model=spec.model,
         start=Start(location=training.start.location, digest=training.start_digest) if training.start else None,
@@ -84,7 +87,7 @@ def build(
 
 def _render(job: TrainingJob, attempt: int, training: Training, settings: Settings) -> dict[str, Any]:
     spec = job.spec
-    stores = (training.output, training.data, training.validation, training.test, training.start)
+    stores = (training.output, training.data, training.validation, training.test, training.start, training.base)
     volumes, mounts = volumes_of([store for store in stores if store is not None])
     for volume, mount in (
         pods.config_volume(names.training_config(job.metadata.name, attempt)),

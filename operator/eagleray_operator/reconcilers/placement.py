@@ -32,6 +32,15 @@ def rows_at(uri: str | None, job: TrainingJob, settings: Settings) -> Store | No
     return Store("data", uri, secret)
 
 
+def base_of(job: TrainingJob, settings: Settings) -> Store | None:
+    """Where the pretrained model is that a job begins with, if it does with one."""
+    pretrained = job.spec.model.pretrained
+    if pretrained is None:
+        return None
+    secret = pretrained.secret_ref.name if pretrained.secret_ref else _platform_secret(pretrained.uri, settings.model_store)
+    return Store("base", pretrained.uri, secret)
+
+
 def model_at(uri: str, secret: str | None, settings: Settings) -> Store:
     """Where a deployment's model is."""
     return Store("model", uri, secret or _platform_secret(uri, settings.model_store))

@@ -166,6 +166,7 @@ def _children(
         data=placement.rows_at(job.spec.data.uri, job, settings),
         validation=placement.rows_at(job.spec.data.split.validation_uri, job, settings),
         test=placement.rows_at(job.spec.data.split.test_uri, job, settings),
+        base=placement.base_of(job, settings),
         image=engines.image(engine, job.spec.runtime.image, settings),
         start=origin.store,
         start_digest=origin.digest,

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from html import escape
 
-from eagleray_runtime.bundle.manifest import IMAGE, Manifest
+from eagleray_runtime.bundle.manifest import IMAGE, TEXT, Manifest
 from eagleray_runtime.data.preparation import AnyColumn
+
+TASKS = {"Regression": "regression", "Classification": "classification", "LanguageModeling": "the continuation"}
 
 
 def _input(column: AnyColumn) -> str:
@@ -13,6 +15,8 @@ def _input(column: AnyColumn) -> str:
             height, width, channels = column.shape
             files = "PNG or JPEG files, resized to" if column.form == "Files" else "numbers of"
             return f"input `{IMAGE}`: images, {files} {height} x {width} pixels and {channels} channels"
+        case "Text":
+            return f"input `{TEXT}`: text, up to {column.max_tokens} tokens at a time of {column.vocabulary} different ones"
         case "Numeric":
             return f"input column `{column.name}` (numeric)"
         case _:
@@ -37,7 +41,7 @@ def model_card(manifest: Manifest, plots: Mapping[str, str]) -> str:
     lines = [
         f"# {lineage.name}",
         "",
-        f"{manifest.family} for {manifest.task.lower()} of `{manifest.target}`, trained with {manifest.engine}.",
+        f"{manifest.family} for {TASKS[manifest.task]} of `{manifest.target}`, trained with {manifest.engine}.",
         "",
         "## What it takes and gives",
         "",

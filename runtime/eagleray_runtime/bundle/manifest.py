@@ -12,8 +12,8 @@ from eagleray_runtime.models.architecture import Architecture
 from eagleray_runtime.models.heads import Head
 
 MANIFEST = "bundle.json"
-IMAGE = "image"
-"""Name of the input of a model that takes images."""
+IMAGE, TEXT = "image", "text"
+"""Names of the input of a model that takes images or text."""
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
@@ -32,7 +32,7 @@ class Signature(Block):
     With numeric columns only, `inputs` is the one tensor `features` [-1, columns]; a tensor a column [-1] is taken as well.
     Images are the one tensor `image`: FP64 [-1, height, width, channels], or BYTES [-1] where it holds PNG or JPEG files, in
     binary tensors as they are, in JSON in base64. Windows of rows are as rows are, with the steps after the number of windows:
-    `features` [-1, steps, columns], or a tensor a column [-1, steps].
+    `features` [-1, steps, columns], or a tensor a column [-1, steps]. Text is the one tensor `text` BYTES [-1].
     """
 
     inputs: list[Tensor]
@@ -75,7 +75,7 @@ class Manifest(Block):
 
     schema_version: Literal[1] = 1
     family: Family
-    task: Literal["Regression", "Classification"]
+    task: Literal["Regression", "Classification", "LanguageModeling"]
     engine: Literal["NumPy", "Torch"]
     architecture: Architecture
     signature: Signature
@@ -93,6 +93,7 @@ class Manifest(Block):
     epochs: int
     steps: int
     weights: FileName
+    tokenizer: FileName | None = None
     files: dict[FileName, File]
     example: dict[str, Any]
 
@@ -103,6 +104,8 @@ def signature(preparation: Preparation, head: Head, classes: list[str], sequence
     steps = [] if sequence is None else [sequence.window_steps]
     if images is not None:
         inputs = [_image(images)]
+    elif preparation.text is not None:
+        inputs = [Tensor(name=TEXT, datatype="BYTES", shape=[-1])]
     elif preparation.categorical:
         inputs = [
             Tensor(name=column.name, datatype="FP64" if column.kind == "Numeric" else "BYTES", shape=[-1, *steps])
@@ -110,6 +113,8 @@ def signature(preparation: Preparation, head: Head, classes: list[str], sequence
         ]
     else:
         inputs = [Tensor(name="features", datatype="FP64", shape=[-1, *steps, len(preparation.columns)])]
+    if head == "NextToken":
+        return Signature(inputs=inputs, outputs=[Tensor(name="continuation", datatype="BYTES", shape=[-1])])
     if head == "Identity":
         return Signature(inputs=inputs, outputs=[Tensor(name="prediction", datatype="FP64", shape=[-1])])
     return Signature(
@@ -128,12 +133,14 @@ def _image(images: ImageColumn) -> Tensor:
 
 
 def example_request(preparation: Preparation, row: dict[str, Any]) -> dict[str, Any]:
-    """An inference request (JSON) of one row, image or window; of a window `row` holds a list for each column."""
+    """An inference request (JSON) of one row, image, text or window; of a window `row` holds a list for each column."""
     images = preparation.images
     if images is not None:
         tensor = _image(images)
         value = {"name": tensor.name, "shape": [1, *tensor.shape[1:]], "datatype": tensor.datatype, "data": [row[images.name]]}
         return {"inputs": [value]}
+    if preparation.text is not None:
+        return {"inputs": [{"name": TEXT, "shape": [1], "datatype": "BYTES", "data": [row[preparation.text.name]]}]}
     if not preparation.categorical:
         data = [row[column.name] for column in preparation.columns]
         shape = [1, len(data)]

@@ -16,12 +16,14 @@ from eagleray_runtime.storage import Store
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle; `digest` is `sha256:` of its manifest's bytes, `parameters` are arrays by name, buffers too."""
+    """A verified bundle; `digest` is `sha256:` of its manifest's bytes, `parameters` are arrays by name, buffers too;
+    `tokenizer` is the file of the tokenizer of a model that takes text."""
 
     manifest: Manifest
     manifest_bytes: bytes
     digest: str
     parameters: dict[str, AnyArray]
+    tokenizer: bytes | None = None
 
 
 def read_bundle(store: Store, expected_digest: str | None = None) -> Bundle:
@@ -42,8 +44,9 @@ def read_bundle(store: Store, expected_digest: str | None = None) -> Bundle:
                 f"{store.uri}/{name} is not the file that was written: its sha256 is {found}, {MANIFEST} says {file.sha256}: "
                 "restore it, or train the model again"
             )
-    if manifest.weights not in files:
-        raise ModelInvalid(f"{store.uri}/{MANIFEST} names the weights {manifest.weights}, but not their digest: train again")
+    for name in filter(None, (manifest.weights, manifest.tokenizer)):
+        if name not in files:
+            raise ModelInvalid(f"{store.uri}/{MANIFEST} names {name}, but not its digest: train again")
     try:
         parameters = load(files[manifest.weights])
     except SafetensorError as error:
@@ -52,7 +55,8 @@ def read_bundle(store: Store, expected_digest: str | None = None) -> Bundle:
     needed = manifest.architecture.shapes | manifest.architecture.buffers
     if shapes != needed:
         raise ModelInvalid(f"{store.uri}/{manifest.weights} holds {shapes}, the architecture needs {needed}: train again")
-    return Bundle(manifest, content, digest_of(content), parameters)
+    tokenizer = files[manifest.tokenizer] if manifest.tokenizer is not None else None
+    return Bundle(manifest, content, digest_of(content), parameters, tokenizer)
 
 
 def read_manifest(store: Store, expected_digest: str | None = None) -> tuple[Manifest, bytes]:

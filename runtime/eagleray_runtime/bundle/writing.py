@@ -14,8 +14,14 @@ from eagleray_runtime.contract.reports import SavedModel
 from eagleray_runtime.storage import Store
 
 
-def write_bundle(store: Store, draft: Manifest, parameters: Mapping[str, AnyArray], plots: Sequence[Plot] = ()) -> SavedModel:
-    """Write a bundle; `draft` lacks `weights` and `files`, which are filled in here, and `plots` the curve of the loss.
+def write_bundle(
+    store: Store,
+    draft: Manifest,
+    parameters: Mapping[str, AnyArray],
+    plots: Sequence[Plot] = (),
+    tokenizer: bytes | None = None,
+) -> SavedModel:
+    """Write a bundle; `draft` lacks `weights`, `tokenizer` and `files`, which are filled in here, `plots` the curve of the loss.
 
     Files have content-addressed names, so a bundle that is there already stays whole until the last write replaces its
     manifest.
@@ -32,9 +38,13 @@ def write_bundle(store: Store, draft: Manifest, parameters: Mapping[str, AnyArra
     card = model_card(draft, {name: plot.title for name, plot in drawn.items()}).encode()
     contents = {weights_name: weights, _addressed("MODEL_CARD", card, "md"): card}
     contents |= {name: plot.svg.encode() for name, plot in drawn.items()}
+    tokenizer_name = None if tokenizer is None else _addressed("tokenizer", tokenizer, "json")
+    if tokenizer is not None and tokenizer_name is not None:
+        contents[tokenizer_name] = tokenizer
     manifest = draft.model_copy(
         update={
             "weights": weights_name,
+            "tokenizer": tokenizer_name,
             "files": {
                 name: File(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)) for name, content in contents.items()
             },

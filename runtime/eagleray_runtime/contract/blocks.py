@@ -91,6 +91,7 @@ class DataFormat(StrEnum):
     NPZ = "NPZ"
     JSON_LINES = "JSONLines"
     IMAGE_FOLDER = "ImageFolder"
+    TEXT = "Text"
 
 
 class Augmentation(StrEnum):
@@ -114,6 +115,26 @@ class Image(Block):
         description="Light: each epoch learns from other versions of the training part's pictures, half of them mirrored left to "
         "right (not for letters or digits), all of them moved by up to a tenth of their size in each direction. Validation and "
         "test part stay as they are. Default None.",
+    )
+
+
+class Text(Block):
+    """What text is learned from, and how it becomes tokens."""
+
+    column: Name | None = Field(None, description="Column that holds the text, one a row. Unset for format Text.")
+    max_tokens: int = Field(
+        512,
+        ge=2,
+        le=65536,
+        description="Tokens that the model sees at a time. To tell what a text is, what is longer is cut at its end; to go on "
+        "with a text, it is learned from in pieces of so many. Default 512.",
+    )
+    vocabulary_size: int | None = Field(
+        None,
+        ge=512,
+        le=1000000,
+        description="Most different tokens: the bytes, and what is frequent in the training part (byte-level BPE); fewer where "
+        "that is too small for so many. Unset means 8192; family Pretrained brings its tokens.",
     )
 
 
@@ -377,7 +398,10 @@ class Data(Block):
         exactly_one_of("uri", "configMapRef", "sample"),
         not_both("target", "sample"),
         not_both("columns", "sample"),
-        Rule("has(self.target) || has(self.sample) || self.format == 'ImageFolder'", "data.target: name the column to predict"),
+        Rule(
+            "has(self.target) || has(self.sample) || has(self.text) || self.format == 'ImageFolder'",
+            "data.target: name the column to predict",
+        ),
         Rule(
             "self.format != 'ImageFolder' || (has(self.uri) && !has(self.target) && !has(self.features) && !has(self.columns))",
             "format ImageFolder needs uri, and has neither target (that is a folder's name) nor features nor columns",
@@ -387,6 +411,22 @@ class Data(Block):
             "pictures in folders have neither order nor groups: use split.method Stratified, Random or Auto",
         ),
         *only_with("format", ("ImageFolder",), "image"),
+        Rule(
+            "!has(self.text) || !(has(self.sample) || has(self.sequence) || has(self.features))",
+            "data.text is all that is learned from: drop features, sequence and sample",
+        ),
+        Rule(
+            "!has(self.text) || has(self.text.column) == (self.format != 'Text')",
+            "text.column names the column of text, and files of format Text have none",
+        ),
+        Rule(
+            "self.format != 'Text' || (has(self.text) && has(self.uri) && !has(self.target) && !has(self.columns))",
+            "format Text needs uri and text, and has neither target nor columns",
+        ),
+        Rule(
+            "self.format != 'Text' || self.split.method in ['Auto', 'Random', 'Chronological']",
+            "texts in files have neither classes nor groups: use split.method Chronological, Random or Auto",
+        ),
         not_both("sequence", "sample"),
         Rule(
             "!has(self.sequence) || self.split.method in ['Auto', 'Chronological', 'Group']",
@@ -428,7 +468,8 @@ class Data(Block):
     format: DataFormat = Field(
         DataFormat.AUTO,
         description="How the rows are stored; JSONLines is an object a row, ImageFolder a folder for each class that holds its "
-        "pictures (PNG, JPEG). Auto decides by the file name's ending (.csv, .parquet, .npz, .jsonl, .ndjson). "
+        "pictures (PNG, JPEG), Text a text in UTF-8 in each file, or one long text in a single one. Auto decides by the file "
+        "name's ending (.csv, .parquet, .npz, .jsonl, .ndjson). "
         "Family ConvolutionalNetwork learns from ImageFolder, or from NPZ with an array of images [rows, height, width] or "
         "[rows, height, width, channels].",
     )
@@ -448,6 +489,7 @@ class Data(Block):
     sequence: Sequence | None = Field(
         None, description="What windows of rows are learned from: goes with family RecurrentNetwork."
     )
+    text: Text | None = Field(None, description="What text is learned from: goes with families Transformer and Pretrained.")
     columns: list[DataColumn] | None = Field(
         None,
         min_length=1,
@@ -469,9 +511,11 @@ class Family(StrEnum):
     MULTILAYER_PERCEPTRON = "MultilayerPerceptron"
     CONVOLUTIONAL_NETWORK = "ConvolutionalNetwork"
     RECURRENT_NETWORK = "RecurrentNetwork"
+    TRANSFORMER = "Transformer"
+    PRETRAINED = "Pretrained"
 
 
-TORCH_FAMILIES = frozenset({Family.CONVOLUTIONAL_NETWORK, Family.RECURRENT_NETWORK})
+TORCH_FAMILIES = frozenset({Family.CONVOLUTIONAL_NETWORK, Family.RECURRENT_NETWORK, Family.TRANSFORMER, Family.PRETRAINED})
 """Families that only the torch engine has."""
 
 
@@ -605,6 +649,122 @@ class RecurrentNetwork(Block):
     )
 
 
+class TransformerArchitecture(StrEnum):
+    """What a transformer is for."""
+
+    ENCODER = "Encoder"
+    DECODER = "Decoder"
+
+
+class PositionalEncoding(StrEnum):
+    """What tells a transformer where in the text a token stands."""
+
+    LEARNED = "Learned"
+    SINUSOIDAL = "Sinusoidal"
+
+
+class TextPooling(StrEnum):
+    """What an encoder says of a whole text."""
+
+    MEAN = "Mean"
+    FIRST = "First"
+
+
+class Transformer(Block):
+    """Shape of a transformer: layers of attention and two dense layers each, normalised before both."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("self.modelSize % self.heads == 0", "modelSize must be a multiple of heads"),
+        *only_with("architecture", ("Encoder",), "pooling"),
+    )
+
+    architecture: TransformerArchitecture = Field(
+        TransformerArchitecture.ENCODER,
+        description="Encoder reads a whole text and tells its class or number (data.target); Decoder goes on with a text, of "
+        "which it learns each next token from those before it (without data.target). Default Encoder.",
+    )
+    layers: int = Field(4, ge=1, le=256, description="Number of layers. Default 4.")
+    heads: int = Field(4, ge=1, le=256, description="Attention heads of each layer. Default 4.")
+    model_size: int = Field(128, ge=1, le=65536, description="Numbers that stand for a token, a multiple of heads. Default 128.")
+    feed_forward_size: int | None = Field(
+        None,
+        ge=1,
+        le=65536,
+        description="Units of the hidden dense layer after each attention. Unset means four times modelSize.",
+    )
+    activation: Activation = Field(
+        Activation.GELU,
+        description="Non-linearity of the hidden dense layers; GELU by its tanh approximation, LeakyReLU of slope 0.01. "
+        "Default GELU.",
+    )
+    positional_encoding: PositionalEncoding = Field(
+        PositionalEncoding.LEARNED,
+        description="What tells where in the text a token stands: Learned, or Sinusoidal, which has no parameters. "
+        "Default Learned.",
+    )
+    pooling: TextPooling | None = Field(
+        None,
+        description="Encoder: what the answer is computed from, the Mean over the tokens or the First one, which stands before "
+        "each text. Unset means Mean.",
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        le=0.95,
+        description="Share of what attention and dense layers say, of the attention itself and of the first layer's input that a "
+        "training step leaves out, drawn anew each step. Default 0.",
+    )
+
+
+class FineTuning(StrEnum):
+    """Which weights of a pretrained model are learned further."""
+
+    FULL = "Full"
+    LORA = "LoRA"
+
+
+class LoRA(Block):
+    """Small matrices that are learned beside those of a model (Hu et al. 2022), and added to them in the end."""
+
+    rank: int = Field(8, ge=1, le=1024, description="Rows of the first and columns of the second matrix. Default 8.")
+    alpha: float = Field(16, gt=0, le=4096, description="The product of the two counts alpha / rank times. Default 16.")
+    dropout: float = Field(
+        0.0, ge=0, le=0.95, description="Share of a layer's inputs that its small matrices do not see in a step. Default 0."
+    )
+    target_modules: list[Name] | None = Field(
+        None,
+        min_length=1,
+        max_length=64,
+        description="Layers that get such matrices, by the ends of their names (q_proj, v_proj). Unset means all dense layers "
+        "but the last.",
+    )
+
+
+class Pretrained(Block):
+    """A model that somebody trained on other text, to be learned further."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (*only_with("method", ("LoRA",), "lora"),)
+
+    uri: str = Field(
+        min_length=1,
+        max_length=1024,
+        json_schema_extra={"x-eagleray-uri": True},
+        description="Folder of the model as Transformers saves it: config.json, *.safetensors and tokenizer.json. Code in it is "
+        "never run, other formats of weights are refused. With data.target it tells classes or numbers, by a last layer that "
+        "begins anew; without, it goes on with text.",
+    )
+    secret_ref: Reference | None = Field(
+        None,
+        description="Secret with the keys of the store (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ...).",
+    )
+    method: FineTuning = Field(
+        FineTuning.FULL,
+        description="Full learns all weights further; LoRA small matrices beside them, with far less memory for the optimizer. "
+        "The saved model is whole either way. Default Full.",
+    )
+    lora: LoRA | None = Field(None, description="The small matrices of method LoRA. Unset means its defaults.")
+
+
 class InitializationMethod(StrEnum):
     """How weights are drawn; Auto decides by the activation."""
 
@@ -628,7 +788,8 @@ class Initialization(Block):
 
     method: InitializationMethod = Field(
         InitializationMethod.AUTO,
-        description="How weights are drawn. Auto: Zeros without hidden layers, He for ReLU and its kin, else Xavier. "
+        description="How weights are drawn. Auto: Zeros without hidden layers, He for ReLU and its kin, else (and for "
+        "Transformer) Xavier. "
         "The last of several layers is drawn by Xavier where the method is He, for no ReLU follows it.",
     )
     scale: float | None = Field(
@@ -667,6 +828,10 @@ class Model(Block):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
+            "!has(self.startFrom) || !(self.family in ['Transformer', 'Pretrained'])",
+            "startFrom does not go with families Transformer and Pretrained, whose tokens are others: drop it",
+        ),
+        Rule(
             "!has(self.startFrom) || self.initialization.method == 'Auto'",
             "startFrom brings the first weights: drop initialization",
         ),
@@ -676,11 +841,18 @@ class Model(Block):
         ),
         *only_with("family", ("ConvolutionalNetwork",), "convolutionalNetwork"),
         *only_with("family", ("RecurrentNetwork",), "recurrentNetwork"),
+        *only_with("family", ("Transformer",), "transformer"),
+        Rule("has(self.pretrained) == (self.family == 'Pretrained')", "pretrained and family Pretrained go together"),
+        Rule(
+            "self.family != 'Pretrained' || (self.initialization.method == 'Auto' && !has(self.initialization.scale))",
+            "a pretrained model has its weights: drop initialization",
+        ),
     )
 
     family: Family = Field(
         description="Model family. Perceptron is the classic learning rule: labels without probabilities. ConvolutionalNetwork "
-        "learns from images, RecurrentNetwork from windows of rows (data.sequence), both with engine Torch."
+        "learns from images, RecurrentNetwork from windows of rows (data.sequence), Transformer from text (data.text), "
+        "Pretrained from text too, beginning with a model that was trained before; all with engine Torch."
     )
     initialization: Initialization = Field(
         default_factory=Initialization, description="First values of the weights; biases start at zero."
@@ -700,6 +872,15 @@ class Model(Block):
     recurrent_network: RecurrentNetwork | None = Field(
         None, description="Shape of the model of family RecurrentNetwork. Unset means its defaults."
     )
+    transformer: Transformer | None = Field(
+        None, description="Shape of the model of family Transformer. Unset means its defaults, an encoder."
+    )
+    pretrained: Pretrained | None = Field(None, description="The model that family Pretrained begins with.")
+
+    @property
+    def is_decoder(self) -> bool:
+        """Does it learn to go on with a text?"""
+        return self.transformer is not None and self.transformer.architecture is TransformerArchitecture.DECODER
 
 
 class Engine(StrEnum):
@@ -743,7 +924,7 @@ class Loss(Block):
         description="MeanSquaredError is 1/(2m) times the sum of squared errors; MeanAbsoluteError the mean of |e|; Huber half "
         "the square of small errors and delta (|e| - delta/2) of larger ones; CrossEntropy and NegativeLogLikelihood the mean of "
         "-ln p(label); BinaryCrossEntropy the same of two classes by one output; Perceptron goes with the family of that name. "
-        "Auto: CrossEntropy for classification, else MeanSquaredError.",
+        "Auto: CrossEntropy for classification and for text to go on with (the mean over its tokens), else MeanSquaredError.",
     )
     delta: float | None = Field(
         None,
@@ -997,9 +1178,9 @@ class Training(Block):
 
     engine: Engine = Field(
         Engine.AUTO,
-        description="Library that computes. Auto: Torch for families ConvolutionalNetwork and RecurrentNetwork, with more than "
-        "one worker, with a GPU or with what only it has (compile, activationCheckpointing, other precisions than Float64), else "
-        "NumPy.",
+        description="Library that computes. Auto: Torch for families ConvolutionalNetwork, RecurrentNetwork, Transformer and "
+        "Pretrained, with more than one worker, with a GPU or with what only it has (compile, activationCheckpointing, other "
+        "precisions than Float64), else NumPy.",
     )
     epochs: int = Field(20, ge=1, le=INT32_MAX, description="Passes over the training part. Default 20.")
     batch_size: int | None = Field(
@@ -1112,7 +1293,8 @@ class Evaluation(Block):
         max_length=16,
         description="Metrics to tell. Classes: Accuracy, BalancedAccuracy, Precision, Recall, F1, ROCAUC, AveragePrecision, "
         "LogLoss; of two classes those of the second by name, of more the mean over the classes. Numbers: MSE, RMSE, MAE, "
-        "MAPE, R2. Unset means Accuracy, F1, ROCAUC and LogLoss, or RMSE, MAE and R2.",
+        "MAPE, R2. Text to go on with: Perplexity, LogLoss, of each next token. Unset means Accuracy, F1, ROCAUC and LogLoss, or "
+        "RMSE, MAE and R2, or Perplexity and LogLoss.",
     )
     confidence_percent: int = Field(
         95, ge=50, le=99, description="Confidence of the intervals on validation and test part, in percent. Default 95."

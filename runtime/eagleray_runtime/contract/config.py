@@ -51,8 +51,9 @@ class TrainingConfig(Block):
 
     `engine` is already decided. Rows come from `data_location` (URI), `data_file` (a mounted ConfigMap key) or
     `data.sample`; those of the validation and the test part from `validation_location` and `test_location` where
-    data.split names files for them. The bundle goes to `output`; checkpoints go below `checkpoints`, the same for all
-    attempts, so that an attempt resumes what the one before it reached, or only reports a bundle that is already complete.
+    data.split names files for them; weights and tokenizer of family Pretrained from `base_location`. The bundle goes to
+    `output`; checkpoints go below `checkpoints`, the same for all attempts, so that an attempt resumes what the one before it
+    reached, or only reports a bundle that is already complete.
     """
 
     schema_version: Literal[1] = 1
@@ -63,6 +64,7 @@ class TrainingConfig(Block):
     data_location: Location | None = None
     validation_location: Location | None = None
     test_location: Location | None = None
+    base_location: Location | None = None
     data_file: str | None = None
     model: Model
     start: Start | None = None

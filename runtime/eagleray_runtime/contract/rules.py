@@ -55,6 +55,8 @@ def _value(node: ast.expr, known: Mapping[str, Any]) -> Any:
             return any(_value(part, known) for part in parts)
         case ast.UnaryOp(ast.Not(), of):
             return not _value(of, known)
+        case ast.BinOp(left, ast.Mod(), right):
+            return _value(left, known) % _value(right, known)
         case ast.Compare(left, [how], [right]):
             return _compared(how, _value(left, known), _value(right, known))
         case ast.Call(ast.Name("has"), [ast.Attribute(of, name)]):

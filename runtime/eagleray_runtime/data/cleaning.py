@@ -5,24 +5,24 @@ import numpy as np
 from eagleray_runtime.arrays import Bools
 from eagleray_runtime.contract.blocks import Duplicates
 from eagleray_runtime.data.rows import Rows
-from eagleray_runtime.data.table import IMAGES, Column, Kind
+from eagleray_runtime.data.table import IMAGES, TEXTS, Column, Kind
 from eagleray_runtime.errors import DataInvalid
 
 
 def require_usable(rows: Rows) -> None:
-    """Refuse a target without a value, and infinity anywhere.
+    """Refuse a target without a value, unless it is the text itself, and infinity anywhere.
 
     Raises:
         DataInvalid: so it is.
     """
     missing = rows.target.missing
-    if missing.any():
+    if missing.any() and rows.target.kind is not Kind.DOCUMENT:
         raise DataInvalid(
             f"target column {rows.target_name} has no value (empty or NaN) in {rows.place(int(np.argmax(missing)))} "
             f"({int(missing.sum())} such rows, the first row of data is row 1): remove or complete these rows"
         )
     for name, column in (*rows.features.columns.items(), (rows.target_name, rows.target)):
-        if column.kind is Kind.TEXT or column.kind in IMAGES:
+        if column.kind in TEXTS or column.kind in IMAGES:
             continue
         infinite = np.isinf(column.values)
         if infinite.any():

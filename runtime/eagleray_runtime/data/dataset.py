@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from eagleray_runtime.arrays import AnyArray, Bools, Floats, Integers, Texts
-from eagleray_runtime.contract.blocks import Family, LossType, Scaling, SplitMethod, TargetScaling
+from eagleray_runtime.contract.blocks import DataFormat, Family, LossType, Scaling, SplitMethod, TargetScaling
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, DataReport
-from eagleray_runtime.data import image_rows, images, notes, task
+from eagleray_runtime.data import image_rows, images, notes, task, text_files
+from eagleray_runtime.data.base import Base
+from eagleray_runtime.data.base import read as read_base
 from eagleray_runtime.data.cleaning import first_of_each, require_usable
 from eagleray_runtime.data.preparation import Preparation, Transform, fit, outlying_rows, rows_without_value
 from eagleray_runtime.data.rows import TEST, VALIDATION, Rows, read
@@ -19,8 +21,13 @@ from eagleray_runtime.data.splitting import Parts, fold_rows, split_rows
 from eagleray_runtime.data.start import Start, of_start
 from eagleray_runtime.data.table import IMAGES, Column, Kind, Table
 from eagleray_runtime.data.task import Task
+from eagleray_runtime.data.texts import foreseen
+from eagleray_runtime.data.tokenized import Tokenized, tokenized
 from eagleray_runtime.data.windows import Series, cut
 from eagleray_runtime.errors import DataInvalid
+
+EXAMPLE_CHARACTERS = 200
+"""Of the text in a bundle's example request."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,8 @@ class Part:
     """Prepared rows.
 
     `x` is float64 [rows, features], of images float32 [rows, height, width, channels], of windows float32 [windows, steps,
-    features]; `y` is float64 [rows] (scaled target) or int64 [rows] (class numbers).
+    features], of text tokens [rows, tokens]; `y` is float64 [rows] (scaled target) or int64 [rows]: class numbers, or how many
+    tokens there are to foresee.
     """
 
     x: AnyArray
@@ -56,10 +64,21 @@ class Dataset:
     report: DataReport
     chosen: list[Choice]
     start: Start | None = None
+    tokenizer: bytes | None = None
+    base: Base | None = None
+
+    @property
+    def counted(self) -> DataReport:
+        """The report with what is learned from counted: windows of a sequence and pieces of text in the place of rows."""
+        rows = {"training": self.training.rows, "validation": self.validation.rows, "test": self.test.rows}
+        return self.report.model_copy(update=rows)
 
     @property
     def inputs(self) -> tuple[int, ...]:
-        """Shape of one prepared row."""
+        """Shape of one prepared row; of text the most tokens, and how many different ones there are."""
+        text = self.preparation.text
+        if text is not None:
+            return text.max_tokens, text.vocabulary
         return tuple(self.training.x.shape[1:])
 
 
@@ -69,7 +88,7 @@ class Cleaned:
 
     `kept` are the places of the rows that were kept. `features`, `target` and `labels` (the classes' names, of classification)
     have an entry for each of them; `parts` are places among them. `groups` is as long as the rows that were dealt,
-    and `series`, of a sequence, says which of them follow each other.
+    and `series`, of a sequence, says which of them follow each other, as `continues` does of the passages of one text.
     """
 
     rows: Rows
@@ -86,6 +105,7 @@ class Cleaned:
     incomplete: dict[str, Bools]
     repeated: int
     chosen: list[Choice]
+    continues: Bools | None = None
 
 
 def load(config: TrainingConfig) -> Dataset:
@@ -96,7 +116,9 @@ def load(config: TrainingConfig) -> Dataset:
 
 def read_rows(config: TrainingConfig) -> Rows:
     """The rows that the family learns from; raises what `clean` does."""
-    return image_rows.read(config) if config.model.family is Family.CONVOLUTIONAL_NETWORK else read(config)
+    if config.model.family is Family.CONVOLUTIONAL_NETWORK:
+        return image_rows.read(config)
+    return text_files.read(config) if config.data.format is DataFormat.TEXT else read(config)
 
 
 def clean(config: TrainingConfig, rows: Rows | None = None) -> Cleaned:
@@ -126,7 +148,7 @@ def clean(config: TrainingConfig, rows: Rows | None = None) -> Cleaned:
     decided = task.decide(config, rows.target_name, target)
     labels = _labels(target) if decided.task == "Classification" else None
     chosen = list(decided.chosen)
-    method = _method(config, labels, chosen)
+    method = _method(config, labels, rows, chosen)
     dealt = int((kept < rows.dealt).sum())
     groups = rows.groups.take(kept[:dealt]) if rows.groups is not None else None
     return Cleaned(
@@ -144,6 +166,7 @@ def clean(config: TrainingConfig, rows: Rows | None = None) -> Cleaned:
         incomplete=incomplete,
         repeated=int(complete.sum()) - len(kept),
         chosen=chosen,
+        continues=None if rows.continues is None else rows.continues[kept] & (np.diff(kept, prepend=-1) == 1),
     )
 
 
@@ -163,6 +186,7 @@ def prepare(config: TrainingConfig, cleaned: Cleaned, parts: Parts) -> Dataset:
 
     Raises:
         DataInvalid: too little is left to train on.
+        ModelInvalid, StoreRefused: the pretrained model cannot be read.
     """
     rows, features, target, labels = cleaned.rows, cleaned.features, cleaned.target, cleaned.labels
     wanted = config.data.preparation
@@ -171,14 +195,21 @@ def prepare(config: TrainingConfig, cleaned: Cleaned, parts: Parts) -> Dataset:
     parts = _without_outliers(parts, outlying, rows.target_name, labels)
     training = features.take(parts.training)
     start = rows.start
-    if start is None:
-        preparation = fit(training, wanted)
+    base = read_base(config.base_location) if config.base_location is not None else None
+    text = _tokenized(config, cleaned, parts, base)
+    if text is not None:
+        preparation, changed, changes = Preparation(columns=[text.column]), text.changed, text.notes
     else:
-        preparation = of_start(start, features, wanted, is_classification=labels is not None)
-    changed, changes = notes.changes(features.take(np.concatenate(parts)), preparation, wanted if start is None else None)
+        if start is None:
+            preparation = fit(training, wanted)
+        else:
+            preparation = of_start(start, features, wanted, is_classification=labels is not None)
+        changed, changes = notes.changes(features.take(np.concatenate(parts)), preparation, wanted if start is None else None)
     classes: list[str] = []
-    y: AnyArray
-    if labels is None and start is None:
+    y: AnyArray = np.empty(0)
+    if cleaned.decided.task == "LanguageModeling":
+        _require_no_target_scaling(config)
+    elif labels is None and start is None:
         y, affine = _scaled_target(config, target, parts, chosen)
         preparation = preparation.model_copy(update={"target": affine})
     elif labels is None:
@@ -189,16 +220,20 @@ def prepare(config: TrainingConfig, cleaned: Cleaned, parts: Parts) -> Dataset:
     else:
         classes, y = start.classes, _known_numbers(rows.target_name, labels, start)
 
-    transform = Transform(preparation)
-
     series = cleaned.series
     windows = cut(series, parts, config.data.sequence) if series is not None and config.data.sequence is not None else None
-    if windows is None:
+    if text is not None:
+        training_part, validation_part, test_part = (
+            Part(x, foreseen(x) if cleaned.decided.task == "LanguageModeling" else y[numbers])
+            for x, numbers in zip(text.parts, parts, strict=True)
+        )
+    elif windows is None:
+        transform = Transform(preparation)
         training_part, validation_part, test_part = (
             Part(transform.table(features.take(numbers)), y[numbers]) for numbers in parts
         )
     else:
-        prepared = transform.table(features).astype(np.float32)
+        prepared = Transform(preparation).table(features).astype(np.float32)
         training_part, validation_part, test_part = (Part(each.of(prepared), y[each.targets]) for each in windows)
     return Dataset(
         task=cleaned.decided.task,
@@ -231,6 +266,8 @@ def prepare(config: TrainingConfig, cleaned: Cleaned, parts: Parts) -> Dataset:
         ),
         chosen=chosen,
         start=start,
+        tokenizer=text.tokenizer if text is not None else None,
+        base=base,
     )
 
 
@@ -244,13 +281,28 @@ def _known_numbers(name: str, labels: Texts, start: Start) -> Integers:
     return np.array([number[label] for label in labels], dtype=np.int64)
 
 
-def _method(config: TrainingConfig, labels: Texts | None, chosen: list[Choice]) -> SplitMethod:
+def _tokenized(config: TrainingConfig, cleaned: Cleaned, parts: Parts, base: Base | None) -> Tokenized | None:
+    """The text that is learned from, as tokens; None if it is something else."""
+    wanted = config.data.text
+    if wanted is None:
+        return None
+    [name] = cleaned.features
+    texts = cleaned.features[name].values
+    in_pieces = cleaned.decided.task == "LanguageModeling"
+    return tokenized(name, texts, parts, cleaned.continues, wanted, base, in_pieces=in_pieces)
+
+
+def _method(config: TrainingConfig, labels: Texts | None, rows: Rows, chosen: list[Choice]) -> SplitMethod:
     method = config.data.split.method
     if method is SplitMethod.STRATIFIED and labels is None:
-        raise DataInvalid("data.split.method Stratified needs classes, but the target is a number: use Random or Auto")
+        raise DataInvalid("data.split.method Stratified needs classes, and the target is none: use Random or Auto")
     if method is SplitMethod.AUTO:
         method = SplitMethod.RANDOM if labels is None else SplitMethod.STRATIFIED
         reason = f"the target is {'a number' if labels is None else 'a class'}"
+        if rows.target.kind is Kind.DOCUMENT:
+            reason = "each text is one by itself"
+        if rows.continues is not None:
+            method, reason = SplitMethod.CHRONOLOGICAL, "it is one text, of which the beginning is learned"
         if config.data.sequence is not None:
             method, reason = SplitMethod.CHRONOLOGICAL, "what comes later must not be known: windows overlap"
         chosen.append(Choice(field="data.split.method", value=method, reason=reason))
@@ -360,4 +412,6 @@ def _example_window(window: Table) -> dict[str, Any]:
 def _first_value(column: Column) -> Any:
     if column.kind in IMAGES:
         return images.example(column)
+    if column.kind is Kind.DOCUMENT:
+        return column.values[0][:EXAMPLE_CHARACTERS]
     return None if column.missing[0] else column.values[0]

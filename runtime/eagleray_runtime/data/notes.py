@@ -11,6 +11,7 @@ from eagleray_runtime.data.images import ImageColumn
 from eagleray_runtime.data.overrides import per_column
 from eagleray_runtime.data.preparation import NumericColumn, Preparation
 from eagleray_runtime.data.table import Table
+from eagleray_runtime.data.texts import TextColumn
 
 MOST_NOTES = 16
 LONGEST_WORD = 40
@@ -53,7 +54,7 @@ def changes(features: Table, preparation: Preparation, wanted: blocks.Preparatio
     notes: list[str] = []
     asked = per_column(features, wanted) if wanted is not None else {}
     for column in preparation.columns:
-        if isinstance(column, ImageColumn):
+        if isinstance(column, ImageColumn | TextColumn):
             continue
         name = column.name
         missing = features[name].missing

@@ -20,6 +20,7 @@ from eagleray_runtime.data.outliers import Bounds, bounds
 from eagleray_runtime.data.overrides import per_column
 from eagleray_runtime.data.scaling import Affine, fitted
 from eagleray_runtime.data.table import IMAGES, Column, Kind, Table
+from eagleray_runtime.data.texts import TextColumn
 from eagleray_runtime.errors import DataInvalid
 
 
@@ -48,11 +49,12 @@ class NumericColumn(Block):
         return Affine(offset=self.offset, scale=self.scale)
 
 
-AnyColumn: TypeAlias = Annotated[NumericColumn | AnyCategorical | ImageColumn, Field(discriminator="kind")]
+AnyColumn: TypeAlias = Annotated[NumericColumn | AnyCategorical | ImageColumn | TextColumn, Field(discriminator="kind")]
 
 
 class Preparation(Block):
-    """Fitted preparation: columns in the order of the data, or one of images alone, and the scaling of a numeric target."""
+    """Fitted preparation: columns in the order of the data, or one of images or text alone, and the scaling of a numeric
+    target."""
 
     columns: list[AnyColumn]
     target: Affine = Affine()
@@ -65,12 +67,17 @@ class Preparation(Block):
     @property
     def categorical(self) -> list[AnyCategorical]:
         """The categorical columns, in the order of the data."""
-        return [column for column in self.columns if not isinstance(column, NumericColumn | ImageColumn)]
+        return [column for column in self.columns if not isinstance(column, NumericColumn | ImageColumn | TextColumn)]
 
     @property
     def images(self) -> ImageColumn | None:
         """The column of images, where it is what is learned from."""
         return next((column for column in self.columns if isinstance(column, ImageColumn)), None)
+
+    @property
+    def text(self) -> TextColumn | None:
+        """The column of text, where it is what is learned from."""
+        return next((column for column in self.columns if isinstance(column, TextColumn)), None)
 
     @property
     def outputs(self) -> list[str]:
@@ -137,7 +144,7 @@ class Transform:
 
 
 def rows_without_value(table: Table, wanted: blocks.Preparation, place: Callable[[int], str]) -> dict[str, Bools]:
-    """Masks of the rows that DropRow drops for want of a value, shape [rows], by the column that lacks it.
+    """Masks of the rows that DropRow drops for want of a value, shape [rows], by the column that lacks it; text is never filled.
 
     `place` tells where a row is found, for a message.
 
@@ -149,6 +156,8 @@ def rows_without_value(table: Table, wanted: blocks.Preparation, place: Callable
         column = table[name]
         text = column.kind is Kind.TEXT
         action = str(asked.missing_categorical if text else asked.missing_numeric)
+        if column.kind is Kind.DOCUMENT:
+            action = "DropRow"
         if action not in ("DropRow", "Error"):
             continue
         missing = column.missing

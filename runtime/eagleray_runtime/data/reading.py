@@ -214,6 +214,8 @@ def _csv(content: bytes) -> Any:
     """Text stays text: `NA` or `null` in a column of words is a word; only an empty field is missing there."""
     table = pyarrow.csv.read_csv(
         io.BytesIO(content.removeprefix(b"\xef\xbb\xbf")),
+        # A text in quotes may have several lines; Arrow reads a file without quotes in parallel.
+        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=b'"' in content),
         convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=False),
     )
     # Excel and people leave blanks after the commas of a header.

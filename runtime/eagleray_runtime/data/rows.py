@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from eagleray_runtime.arrays import Bools
 from eagleray_runtime.contract.blocks import ColumnType, Data, DataFormat
 from eagleray_runtime.contract.config import Location, TrainingConfig
 from eagleray_runtime.data import sample
 from eagleray_runtime.data.naming import no_column
 from eagleray_runtime.data.reading import Source, read_files, series_of, table_of
 from eagleray_runtime.data.start import Start
-from eagleray_runtime.data.table import Column, Table
+from eagleray_runtime.data.table import Column, Kind, Table
 from eagleray_runtime.data.windows import Series
 from eagleray_runtime.errors import DataInvalid
 from eagleray_runtime.storage import Store
@@ -26,7 +27,9 @@ class Rows:
 
     `held_out` is the number of rows of each file of its own, by the field that names it; `groups` is the column of
     data.split.groupColumn, for the rows that are dealt; `notes` are what is to be told of how they were read;
-    `series` is where the rows stand in time, where data.sequence says so; `start` is the model that training starts from.
+    `series` is where the rows stand in time, where data.sequence says so; `start` is the model that training starts from. Where
+    there is no target but the text, it is the text; `continues`, if any row does, says which of them go on with the text of the
+    row before.
     """
 
     features: Table
@@ -38,6 +41,7 @@ class Rows:
     notes: list[str] = dataclasses.field(default_factory=list)
     series: Series | None = None
     start: Start | None = None
+    continues: Bools | None = None
 
     @property
     def dealt(self) -> int:
@@ -59,14 +63,15 @@ def read(config: TrainingConfig) -> Rows:
     data = config.data
     if data.sample is not None:
         return _sample(data)
-    if data.target is None:
+    target = data.target or (data.text.column if data.text else None)
+    if target is None:
         raise DataInvalid("data.target is not set: name the column to predict")
     source = _source(config)
     types = _types(data, source.names)
-    features = _features(data, data.target, source.names, types)
+    features = _features(data, target, source.names, types)
     if not features:
-        raise DataInvalid(f"there is no column to learn from beside the target {data.target}")
-    columns = list(dict.fromkeys([*features, data.target]))
+        raise DataInvalid(f"there is no column to learn from beside the target {target}")
+    columns = list(dict.fromkeys([*features, target]))
     others = {
         field: _stored(location, data.format)
         for field, location in ((VALIDATION, config.validation_location), (TEST, config.test_location))
@@ -80,11 +85,13 @@ def read(config: TrainingConfig) -> Rows:
     held_out = {field: other.rows for field, other in others.items()}
     sources, place = [source, *others.values()], partial(_place, source.rows, held_out)
     table = table_of(sources, columns, types, place)
+    if data.text is not None:
+        table = Table(table.columns | {name: _document(name, table[name]) for name in features})
     group = data.split.group_column
     return Rows(
         features=table.select(features),
-        target_name=data.target,
-        target=table[data.target],
+        target_name=target,
+        target=table[target],
         digest=_digest(source, others),
         held_out=held_out,
         groups=source.texts(group) if group is not None else None,
@@ -120,14 +127,23 @@ def _types(data: Data, names: list[str]) -> dict[str, ColumnType]:
     return types
 
 
+def _document(name: str, column: Column) -> Column:
+    """A column as text to be read."""
+    if column.kind is not Kind.TEXT:
+        raise DataInvalid(f"column {name} (data.text.column) holds numbers or true/false, no text: name the column of text")
+    return Column(Kind.DOCUMENT, column.values)
+
+
 def _features(data: Data, target: str, names: list[str], types: dict[str, ColumnType]) -> list[str]:
     """Columns to learn from, each once: the named ones, else all but the target, groups, times and identifiers.
 
-    Of a sequence the target is among them: what it was is known, and what it will be is asked for.
+    Of a sequence the target is among them: what it was is known, and what it will be is asked for. Text is learned from alone.
     """
+    text = data.text.column if data.text else None
     group, sequence = data.split.group_column, data.sequence
     time, series = (sequence.time_column, sequence.group_column) if sequence else (None, None)
     for field, name in (
+        ("data.text.column", text),
         ("data.target", target),
         ("data.split.groupColumn", group),
         ("data.sequence.timeColumn", time),
@@ -138,6 +154,11 @@ def _features(data: Data, target: str, names: list[str], types: dict[str, Column
     identifiers = {name for name, type_ in types.items() if type_ is ColumnType.IDENTIFIER}
     if target in identifiers:
         raise DataInvalid(f"data.columns says that the target {target} is an Identifier, which is never learned: drop it there")
+    if text is not None:
+        if text in identifiers or (text == target and data.target is not None):
+            what = "the target" if text == target else "an Identifier of data.columns"
+            raise DataInvalid(f"data.text.column {text} is {what} too: name another column, or drop it there")
+        return [text]
     for name in data.features or []:
         if name not in names:
             raise DataInvalid(no_column("data.features", name, names))

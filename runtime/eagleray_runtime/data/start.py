@@ -6,11 +6,11 @@ from typing import Any
 
 from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.contract.blocks import Preparation as Wanted
-from eagleray_runtime.data.encoding import AnyCategorical
 from eagleray_runtime.data.images import ImageColumn
 from eagleray_runtime.data.naming import no_column
-from eagleray_runtime.data.preparation import NumericColumn, Preparation
+from eagleray_runtime.data.preparation import AnyColumn, NumericColumn, Preparation
 from eagleray_runtime.data.table import IMAGES, Column, Kind, Table
+from eagleray_runtime.data.texts import TextColumn
 from eagleray_runtime.errors import DataInvalid, ModelInvalid
 
 
@@ -56,8 +56,12 @@ def of_start(start: Start, features: Table, wanted: Wanted, *, is_classification
     return start.preparation
 
 
-def _require_like(column: NumericColumn | AnyCategorical | ImageColumn, found: Column, start: Start) -> None:
+def _require_like(column: AnyColumn, found: Column, start: Start) -> None:
     """Refuse a column of another kind, and one without values that the model has nothing to put in the place of."""
+    if isinstance(column, TextColumn):
+        raise ModelInvalid(
+            f"the model at {start.uri} learned from text, and no training starts from such a one: drop model.startFrom"
+        )
     if isinstance(column, ImageColumn):
         form = "Files" if found.kind is Kind.PICTURE else "Numbers"
         if found.kind not in IMAGES or form != column.form or found.values.shape[1:] != column.shape:

@@ -10,18 +10,21 @@ from eagleray_runtime.arrays import AnyArray, Bools, Integers
 
 
 class Kind(Enum):
-    """What a column holds."""
+    """What a column holds; text of a DOCUMENT is learned from by its words, other TEXT is a category."""
 
     REAL = auto()
     INTEGER = auto()
     BOOLEAN = auto()
     TEXT = auto()
+    DOCUMENT = auto()
     IMAGE = auto()
     PICTURE = auto()
 
 
 IMAGES = frozenset({Kind.IMAGE, Kind.PICTURE})
 """Images as they are stored, and those that were made of pictures' files."""
+
+TEXTS = frozenset({Kind.TEXT, Kind.DOCUMENT})
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Column:
     @property
     def missing(self) -> Bools:
         """Which rows have no value, shape [rows]."""
-        if self.kind is Kind.TEXT:
+        if self.kind in TEXTS:
             return np.array([value is None for value in self.values], dtype=np.bool_)
         if self.kind in IMAGES:
             return np.zeros(len(self.values), dtype=np.bool_)

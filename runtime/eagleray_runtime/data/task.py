@@ -4,13 +4,13 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from eagleray_runtime.contract.blocks import Family, LossType
+from eagleray_runtime.contract.blocks import ClassWeights, Family, LossType
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice
 from eagleray_runtime.data.table import Column, Kind
 from eagleray_runtime.errors import DataInvalid, ModelInvalid
 
-Task = Literal["Regression", "Classification"]
+Task = Literal["Regression", "Classification", "LanguageModeling"]
 
 FEW_VALUES = 20
 """A whole-number target with at most so many different values is taken for classes where the family leaves it open."""
@@ -18,6 +18,7 @@ FEW_VALUES = 20
 LOSSES: dict[Task, tuple[LossType, ...]] = {
     "Regression": (LossType.MEAN_SQUARED_ERROR, LossType.MEAN_ABSOLUTE_ERROR, LossType.HUBER),
     "Classification": (LossType.CROSS_ENTROPY, LossType.BINARY_CROSS_ENTROPY, LossType.NEGATIVE_LOG_LIKELIHOOD),
+    "LanguageModeling": (LossType.CROSS_ENTROPY,),
 }
 """The losses of a task; the first one is that of Auto."""
 
@@ -38,6 +39,13 @@ def decide(config: TrainingConfig, name: str, target: Column) -> Decision:
         ModelInvalid: loss, family and task do not go together.
     """
     family, loss = config.model.family, config.training.loss.type
+    if family is Family.TRANSFORMER and (target.kind is Kind.DOCUMENT) != config.model.is_decoder:
+        raise ModelInvalid(
+            "model.transformer.architecture Decoder goes on with the text itself, and Encoder needs data.target: "
+            "change one of them"
+        )
+    if target.kind is Kind.DOCUMENT:
+        return _language_modeling(config)
     kind, looks = _looks(target)
     task, reason = _task(family, loss, looks, f"target {name} holds {kind}")
     if task == "Regression" and target.kind not in (Kind.REAL, Kind.INTEGER):
@@ -58,6 +66,22 @@ def decide(config: TrainingConfig, name: str, target: Column) -> Decision:
     return Decision(task, loss, chosen)
 
 
+def _language_modeling(config: TrainingConfig) -> Decision:
+    wanted = config.training.loss
+    if (
+        wanted.type not in (LossType.AUTO, LossType.CROSS_ENTROPY)
+        or wanted.label_smoothing
+        or wanted.class_weights is not ClassWeights.NONE
+    ):
+        raise ModelInvalid("a decoder learns each next token by CrossEntropy alone: drop the fields of training.loss")
+    task: Task = "LanguageModeling"
+    chosen = [Choice(field="model.task", value=task, reason="there is no data.target but the text")]
+    if wanted.type is LossType.AUTO:
+        reason = f"the task is {task}; the mean over tokens"
+        chosen.append(Choice(field="training.loss.type", value=LossType.CROSS_ENTROPY, reason=reason))
+    return Decision(task, LossType.CROSS_ENTROPY, chosen)
+
+
 def _looks(target: Column) -> tuple[str, Task]:
     """What the target holds, in words, and the task that it looks like."""
     if target.kind in (Kind.TEXT, Kind.BOOLEAN):
@@ -74,7 +98,7 @@ def _task(family: Family, loss: LossType, looks: Task, holds: str) -> tuple[Task
             return "Regression", "the family is LinearRegression"
         case Family.LOGISTIC_REGRESSION | Family.PERCEPTRON:
             return "Classification", f"the family is {family}"
-        case Family.MULTILAYER_PERCEPTRON | Family.CONVOLUTIONAL_NETWORK | Family.RECURRENT_NETWORK:
+        case _:
             for task, losses in LOSSES.items():
                 if loss in losses:
                     return task, f"the loss is {loss}"

@@ -6,8 +6,10 @@
 - `initialization`: seeded first parameters, the same for both engines
 - `network`: forward pass and gradients of dense layers by hand, in NumPy
 - `torch_network`: any architecture in torch, by `torch_dense`, `torch_convolutional` (with `torch_batch`, its normalisation
-  over workers) and `torch_recurrent` on what they share (`torch_module`); `torch_losses`: the losses there
-- `predictor`: what computes a finished model, with `numpy_predictor` and `torch_predictor`
+  over workers), `torch_recurrent` and `torch_transformer` on what they share (`torch_module`); `torch_losses`: the losses there
+- `predictor`: what computes a finished model, with `numpy_predictor` and `torch_predictor`; `torch_writer`: what goes on with a
+  text
+- `torch_pretrained`: models of the library Transformers; `torch_tuning`: how they are learned further
 
 Only the modules that torch is in the name of import it.
 """

@@ -1,13 +1,26 @@
 """What a model is: the layers of its family and the head after them, as values that the bundle holds."""
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
 
 from eagleray_runtime.contract import blocks
-from eagleray_runtime.contract.blocks import Activation, Block, Cell, Direction, Family, ImageNormalization, LossType, Pooling
+from eagleray_runtime.contract.blocks import (
+    Activation,
+    Block,
+    Cell,
+    Direction,
+    Family,
+    ImageNormalization,
+    LossType,
+    Pooling,
+    PositionalEncoding,
+    TextPooling,
+    TransformerArchitecture,
+)
 from eagleray_runtime.errors import ModelInvalid
 from eagleray_runtime.models.heads import Head
 
@@ -27,6 +40,11 @@ class Layers(Block):
         return 1
 
     @property
+    def tables(self) -> frozenset[str]:
+        """Names of the weights of which a row is looked up."""
+        return frozenset()
+
+    @property
     def shapes(self) -> Shapes:
         """Shape of each parameter."""
         raise NotImplementedError
@@ -35,6 +53,11 @@ class Layers(Block):
     def buffers(self) -> Shapes:
         """Shape of what is part of the model's state, but not trained."""
         return {}
+
+    @property
+    def draws(self) -> bool:
+        """Whether a step of training leaves out what is drawn."""
+        return bool(getattr(self, "dropout", 0.0))
 
     @property
     def parameters(self) -> int:
@@ -252,6 +275,151 @@ class Recurrent(Layers):
         return f"windows of {self.steps} steps and {self.inputs} columns, read {way}; {layers}; outputs {self.outputs}"
 
 
+class Transformer(Layers):
+    """Layers of attention and two dense layers, normalised before both (Vaswani et al. 2017; Xiong et al. 2020, figure 1 b).
+
+    It takes tokens, whole numbers [rows, up to `tokens`], padded with 0. An encoder (`pooling` is set) sees the whole text, and
+    has a dense layer on the mean over its tokens or on the first one. A decoder (without pooling) sees for each token those
+    before it, and weighs what comes next by the table of its tokens; it takes one token more, the last one to foresee.
+    `dropout` is the share of what a step of training leaves out.
+    """
+
+    kind: Literal["Transformer"] = "Transformer"
+    vocabulary: int = Field(ge=1)
+    tokens: int = Field(ge=1)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    size: int = Field(ge=1)
+    feed_forward: int = Field(ge=1)
+    activation: Activation
+    positions: PositionalEncoding
+    pooling: TextPooling | None
+    outputs: int = Field(ge=1)
+    dropout: float = 0.0
+    head: Head
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shape of each parameter; the weights of queries, keys and values stand one below the other."""
+        size, wide = self.size, self.feed_forward
+        shapes: Shapes = {"embedding.weight": (self.vocabulary, size)}
+        if self.positions is PositionalEncoding.LEARNED:
+            shapes["positions.weight"] = (self.tokens, size)
+        for layer in range(self.layers):
+            for name, rows, columns in (
+                ("attention.queries_keys_values", 3 * size, size),
+                ("attention.output", size, size),
+                ("wide", wide, size),
+                ("narrow", size, wide),
+            ):
+                shapes |= {f"layers.{layer}.{name}.weight": (rows, columns), f"layers.{layer}.{name}.bias": (rows,)}
+            for name in ("before_attention", "before_dense"):
+                shapes |= {f"layers.{layer}.{name}.{part}": (size,) for part in ("weight", "bias")}
+        shapes |= {f"normalization.{part}": (size,) for part in ("weight", "bias")}
+        if self.pooling is not None:
+            shapes |= {"output.weight": (self.outputs, size), "output.bias": (self.outputs,)}
+        return shapes
+
+    def gates(self, name: str) -> int:
+        """Queries, keys and values have weights of their own."""
+        return 3 if name.endswith("queries_keys_values.weight") else 1
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """Names of the weights of which a row is looked up."""
+        return frozenset({"embedding.weight", "positions.weight"})
+
+    @property
+    def last(self) -> str | None:
+        """Name of the weight that no activation follows."""
+        return "output.weight"
+
+    @property
+    def nonlinearity(self) -> Activation | None:
+        """What stands between its dense layers."""
+        return self.activation
+
+    @property
+    def work(self) -> int:
+        """About how many multiplications a row costs."""
+        dense = 4 * self.size**2 + 2 * self.size * self.feed_forward
+        attention = 2 * self.tokens * self.size
+        foreseen = self.vocabulary * self.size if self.pooling is None else 0
+        return self.tokens * (self.layers * (dense + attention) + foreseen)
+
+    @property
+    def widest(self) -> int:
+        """Numbers of the largest layer's outputs, for one row."""
+        foreseen = self.vocabulary if self.pooling is None else 0
+        return self.tokens * max(3 * self.size, self.feed_forward, self.heads * self.tokens, foreseen)
+
+    @property
+    def words(self) -> str:
+        """Its layers for a person."""
+        what = "decoder" if self.pooling is None else f"encoder, pooling {self.pooling},"
+        return (
+            f"{self.vocabulary} different tokens, up to {self.tokens} at a time; {what} of {self.layers} "
+            f"layer{'' if self.layers == 1 else 's'} with {self.heads} heads, {self.size} numbers a token and "
+            f"{self.feed_forward} hidden units; positional encoding {self.positions}"
+        )
+
+
+class Pretrained(Layers):
+    """A model of the library Transformers, by its own configuration, that began with the weights of `base`, a URI.
+
+    It takes tokens as `Transformer` does: with head NextToken it goes on with them, else it tells what they are. `weights` are
+    the shapes of its parameters by their names there.
+    """
+
+    kind: Literal["Pretrained"] = "Pretrained"
+    base: str
+    config: dict[str, Any]
+    weights: dict[str, list[int]]
+    vocabulary: int = Field(ge=1)
+    tokens: int = Field(ge=1)
+    size: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    outputs: int = Field(ge=1)
+    head: Head
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shape of each parameter."""
+        return {name: tuple(shape) for name, shape in self.weights.items()}
+
+    @property
+    def draws(self) -> bool:
+        """Most of these models leave something out, each by a field of its own name."""
+        return True
+
+    @property
+    def last(self) -> str | None:
+        """None of its weights is drawn here."""
+        return None
+
+    @property
+    def nonlinearity(self) -> Activation | None:
+        """None of its weights is drawn here."""
+        return None
+
+    @property
+    def work(self) -> int:
+        """About how many multiplications a row costs."""
+        return self.tokens * self.parameters
+
+    @property
+    def widest(self) -> int:
+        """Numbers of the largest layer's outputs, for one row; the hidden layers of most are four times as wide as a token."""
+        foreseen = self.vocabulary if self.head == "NextToken" else 0
+        return self.tokens * max(4 * self.size, self.heads * self.tokens, foreseen)
+
+    @property
+    def words(self) -> str:
+        """Its layers for a person."""
+        what = "goes on with text" if self.head == "NextToken" else "tells what a text is"
+        return f"{self.config['model_type']} that {what}, up to {self.tokens} tokens at a time, begun with {self.base}"
+
+
 def _kind(value: Any) -> str:
     """The kind of an architecture; bundles of before there were several do not name it."""
     kind = value.get("kind", "Dense") if isinstance(value, dict) else getattr(value, "kind", "Dense")
@@ -259,10 +427,15 @@ def _kind(value: Any) -> str:
 
 
 Architecture: TypeAlias = Annotated[
-    Annotated[Dense, Tag("Dense")] | Annotated[Convolutional, Tag("Convolutional")] | Annotated[Recurrent, Tag("Recurrent")],
+    Annotated[Dense, Tag("Dense")]
+    | Annotated[Convolutional, Tag("Convolutional")]
+    | Annotated[Recurrent, Tag("Recurrent")]
+    | Annotated[Transformer, Tag("Transformer")]
+    | Annotated[Pretrained, Tag("Pretrained")],
     Discriminator(_kind),
 ]
-"""What a model is, by `kind`. All have head, shapes, buffers, last, nonlinearity, dropout, parameters, work, widest and words."""
+"""What a model is, by `kind`. All have head, shapes, buffers, tables, last, nonlinearity, draws, parameters, work, widest and
+words."""
 
 
 def dense(architecture: Architecture) -> Dense:
@@ -276,20 +449,54 @@ def dense(architecture: Architecture) -> Dense:
     return architecture
 
 
+def pretrained(
+    base: str, config: Mapping[str, Any], inputs: tuple[int, ...], classes: int, loss: LossType, *, goes_on: bool
+) -> Pretrained:
+    """The architecture of a pretrained model, at the URI `base`, by its configuration; else as `build`, or to go on with text.
+
+    Raises:
+        ModelInvalid: this installation or Transformers has no such model.
+    """
+    try:
+        # Only here: the image of the NumPy engine holds neither torch nor Transformers.
+        from eagleray_runtime.models import torch_pretrained
+    except ModuleNotFoundError as error:
+        raise ModelInvalid(
+            f"pretrained models need {error.name}, which this image does not hold: set runtime.image to one with Transformers"
+        ) from error
+    tokens, vocabulary = inputs
+    head, outputs = ("NextToken", vocabulary) if goes_on else _head(classes, loss)
+    configured = torch_pretrained.configured(config, outputs)
+    weights, size, heads = torch_pretrained.described(configured, goes_on=goes_on)
+    return Pretrained(
+        base=base,
+        config=configured,
+        weights=weights,
+        vocabulary=vocabulary,
+        tokens=tokens,
+        size=size,
+        heads=heads,
+        outputs=outputs,
+        head=head,
+    )
+
+
+def _head(classes: int, loss: LossType) -> tuple[Head, int]:
+    """Head and number of outputs for classes (0 for regression), trained on a loss."""
+    if loss is LossType.PERCEPTRON:
+        return "Argmax", classes
+    if loss is LossType.BINARY_CROSS_ENTROPY:
+        return "Sigmoid", 1
+    return ("Softmax", classes) if classes else ("Identity", 1)
+
+
 def build(model: blocks.Model, inputs: tuple[int, ...], classes: int, loss: LossType) -> Architecture:
     """The architecture of a family for rows of the shape `inputs` and classes (0 for regression), trained on a loss.
 
     Raises:
         ModelInvalid: its layers do not go with the rows.
     """
-    head: Head = "Identity"
-    outputs = classes or 1
-    if loss is LossType.PERCEPTRON:
-        head = "Argmax"
-    elif loss is LossType.BINARY_CROSS_ENTROPY:
-        head, outputs = "Sigmoid", 1
-    elif classes:
-        head = "Softmax"
+    head, outputs = _head(classes, loss)
     match model.family:
         case Family.CONVOLUTIONAL_NETWORK:
             return _convolutional(model.convolutional_network or blocks.ConvolutionalNetwork(), inputs, outputs, head)
@@ -306,6 +513,8 @@ def build(model: blocks.Model, inputs: tuple[int, ...], classes: int, loss: Loss
                 dropout=recurrent.dropout,
                 head=head,
             )
+        case Family.TRANSFORMER:
+            return _transformer(model.transformer or blocks.Transformer(), inputs, outputs, head)
         case Family.MULTILAYER_PERCEPTRON:
             shape = model.multilayer_perceptron or blocks.MultilayerPerceptron()
             return Dense(
@@ -318,6 +527,25 @@ def build(model: blocks.Model, inputs: tuple[int, ...], classes: int, loss: Loss
             )
         case _:
             return Dense(inputs=inputs[0], outputs=outputs, head=head)
+
+
+def _transformer(shape: blocks.Transformer, inputs: tuple[int, ...], outputs: int, head: Head) -> Transformer:
+    tokens, vocabulary = inputs
+    decoder = shape.architecture is TransformerArchitecture.DECODER
+    return Transformer(
+        vocabulary=vocabulary,
+        tokens=tokens,
+        layers=shape.layers,
+        heads=shape.heads,
+        size=shape.model_size,
+        feed_forward=shape.feed_forward_size or 4 * shape.model_size,
+        activation=shape.activation,
+        positions=shape.positional_encoding,
+        pooling=None if decoder else shape.pooling or TextPooling.MEAN,
+        outputs=vocabulary if decoder else outputs,
+        dropout=shape.dropout,
+        head="NextToken" if decoder else head,
+    )
 
 
 def _convolutional(shape: blocks.ConvolutionalNetwork, inputs: tuple[int, ...], outputs: int, head: Head) -> Convolutional:

@@ -7,9 +7,10 @@ import numpy as np
 from eagleray_runtime.arrays import Floats, Integers
 from eagleray_runtime.models.losses import log_softmax
 
-Head = Literal["Identity", "Softmax", "Sigmoid", "Argmax"]
+Head = Literal["Identity", "Softmax", "Sigmoid", "Argmax", "NextToken"]
 """Identity gives numbers (regression); Softmax the probabilities of classes, an output each; Sigmoid those of two classes by
-one output; Argmax the class of the largest output, without probabilities."""
+one output; Argmax the class of the largest output, without probabilities; NextToken the logarithm of the probability of each
+token of a text after those before it, 0 where there is no token."""
 
 
 def class_numbers(head: Head, outputs: Floats) -> Integers:

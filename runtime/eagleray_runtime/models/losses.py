@@ -1,6 +1,6 @@
 """Losses and their gradients by hand, in NumPy and float64; `torch_losses` has the same in torch."""
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from pydantic import Field
@@ -13,13 +13,19 @@ class Loss(Block):
     """A loss with everything decided.
 
     `type` is never Auto. `delta` is in the unit of the scaled target. `class_weights` are what a row of each class counts, by
-    class number; none means 1 each.
+    class number; none means 1 each. With `of_tokens` the mean is over tokens instead of rows: outputs are those of head
+    NextToken, and `y` int64 [rows] says how many tokens of each row there are to foresee.
     """
 
     type: LossType
     delta: float = Field(1.0, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: list[float] = Field(default_factory=list)
+    of_tokens: bool = False
+
+    def amount(self, y: Any) -> int:
+        """What the mean over rows with this `y` (array or tensor) is the mean over: their number, or that of their tokens."""
+        return int(y.sum()) if self.of_tokens else len(y)
 
     def unit(self, scale: float) -> float:
         """What turns a loss of targets scaled by `scale` into the target's own unit."""
@@ -35,6 +41,9 @@ class Loss(Block):
         Returns:
             the loss, and its gradient float64 [rows, outputs].
         """
+        if self.of_tokens:
+            tokens = self.amount(y)
+            return -float(outputs.sum()) / tokens, -(outputs != 0).astype(np.float64) / tokens
         match self.type:
             case LossType.MEAN_SQUARED_ERROR | LossType.MEAN_ABSOLUTE_ERROR | LossType.HUBER:
                 error = outputs[:, 0] - y

@@ -9,6 +9,8 @@ from eagleray_runtime.models.losses import Loss
 
 def total_loss(loss: Loss, outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Sum over rows of what `Loss.mean` is the mean of; zero without rows. The arguments are as there."""
+    if loss.of_tokens:
+        return -outputs.sum()
     weights = torch.tensor(loss.class_weights, dtype=outputs.dtype, device=outputs.device) if loss.class_weights else None
     match loss.type:
         case LossType.MEAN_SQUARED_ERROR:

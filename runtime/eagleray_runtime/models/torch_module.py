@@ -62,6 +62,10 @@ class TorchNetwork(Recomputing):
         pieces = max(1, -(-(len(x) if most is None else most) // self._piece))
         return torch.cat([self(piece) for piece in x.tensor_split(pieces)])
 
+    def whole(self, state: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """All parameters and buffers of the model with a state of training, which is of use no more."""
+        return state
+
     def set_parameters(self, parameters: Mapping[str, AnyArray]) -> None:
         """Take over parameters and buffers by name, each as the type that it has here."""
         own = self.state_dict()

@@ -2,11 +2,12 @@
 
 import torch
 
-from eagleray_runtime.models.architecture import Architecture, Convolutional, Recurrent
+from eagleray_runtime.models.architecture import Architecture, Convolutional, Pretrained, Recurrent, Transformer
 from eagleray_runtime.models.torch_convolutional import ConvolutionalNetwork
 from eagleray_runtime.models.torch_dense import DenseNetwork
 from eagleray_runtime.models.torch_module import TorchNetwork
 from eagleray_runtime.models.torch_recurrent import RecurrentNetwork
+from eagleray_runtime.models.torch_transformer import Decoder, Encoder
 
 
 def torch_network(architecture: Architecture, dtype: torch.dtype = torch.float32) -> TorchNetwork:
@@ -15,4 +16,11 @@ def torch_network(architecture: Architecture, dtype: torch.dtype = torch.float32
         return ConvolutionalNetwork(architecture, dtype)
     if isinstance(architecture, Recurrent):
         return RecurrentNetwork(architecture, dtype)
+    if isinstance(architecture, Transformer):
+        return Decoder(architecture, dtype) if architecture.pooling is None else Encoder(architecture, dtype)
+    if isinstance(architecture, Pretrained):
+        # Only here: Transformers takes seconds to import.
+        from eagleray_runtime.models.torch_pretrained import PretrainedNetwork
+
+        return PretrainedNetwork(architecture)
     return DenseNetwork(architecture, dtype)

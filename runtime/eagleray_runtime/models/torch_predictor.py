@@ -23,5 +23,6 @@ class TorchPredictor:
     def __call__(self, x: AnyArray) -> Floats:
         """Outputs before the head, float64 [rows, outputs]."""
         with torch.inference_mode():
-            outputs = self._network.in_pieces(torch.from_numpy(x.astype(np.float32)).to(self.device))
+            rows = x if x.dtype.kind == "i" else x.astype(np.float32)
+            outputs = self._network.in_pieces(torch.from_numpy(rows).to(self.device))
             return cast(Floats, outputs.double().cpu().numpy())

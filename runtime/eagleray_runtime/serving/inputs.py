@@ -1,18 +1,22 @@
 """From a request's tensors to the prepared rows that a model computes with."""
 
 import collections.abc
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
 from eagleray_runtime.arrays import AnyArray, Floats, Texts
-from eagleray_runtime.bundle.manifest import IMAGE
+from eagleray_runtime.bundle.manifest import IMAGE, TEXT
 from eagleray_runtime.contract.blocks import Sequence
 from eagleray_runtime.data.encoding import MissingValueError
 from eagleray_runtime.data.images import ImageColumn
 from eagleray_runtime.data.preparation import Preparation, Transform
+from eagleray_runtime.data.texts import TextColumn, padded
 from eagleray_runtime.errors import ModelInvalid
 from eagleray_runtime.serving.tensors import BadTensorError, Tensor
+
+if TYPE_CHECKING:
+    from eagleray_runtime.data.tokenization import Tokenizer
 
 FEATURES = "features"
 PICTURE_WORK = 50_000_000
@@ -41,12 +45,14 @@ class Inputs(Protocol):
         ...
 
 
-def inputs_of(preparation: Preparation, sequence: Sequence | None) -> Inputs:
-    """What a model with this preparation takes, windows if there is a sequence.
+def inputs_of(preparation: Preparation, sequence: Sequence | None, tokenizer: bytes | None = None) -> Inputs:
+    """What a model with this preparation takes, windows if there is a sequence, text by a tokenizer's file.
 
     Raises:
         ModelInvalid: this installation cannot read it.
     """
+    if preparation.text is not None:
+        return Documents(preparation.text, tokenizer)
     images = preparation.images
     if images is None:
         return Columns(preparation) if sequence is None else Windows(preparation, sequence.window_steps)
@@ -208,11 +214,62 @@ class Pictures:
         return self._images.prepared(pixels)
 
 
-def _only(inputs: Tensors, expected: str) -> Tensor:
-    """The one input of a model that takes images."""
+class Documents:
+    """Texts, an element each."""
+
+    files: frozenset[str] = frozenset()
+    work = 0
+
+    def __init__(self, column: TextColumn, tokenizer: bytes | None) -> None:
+        self._tokenizer = tokenizer_of(tokenizer, column.max_tokens)
+        self.about = {TEXT: f"texts in UTF-8, each cut to {column.max_tokens} tokens"}
+
+    def prepared(self, inputs: Tensors) -> AnyArray:
+        """Tokens int32 [rows, tokens of the longest text]."""
+        texts = documents(inputs)
+        for row, text in enumerate(texts):
+            if text is None:
+                raise BadTensorError(f"input {TEXT}: element {row} is empty, expected a text")
+        rows, _ = self._tokenizer.encode([text or "" for text in texts])
+        return padded(rows)
+
+
+def tokenizer_of(content: bytes | None, most: int | None = None) -> "Tokenizer":
+    """The tokenizer of a bundle, as `Tokenizer` takes it.
+
+    Raises:
+        ModelInvalid: there is none, or this installation cannot read it.
+    """
+    if content is None:
+        raise ModelInvalid("the bundle holds no tokenizer for the text that this model takes: train again")
+    try:
+        # Only here: the image of the NumPy engine holds no tokenizers.
+        from eagleray_runtime.data import tokenization
+    except ModuleNotFoundError as error:
+        raise ModelInvalid(
+            f"this model takes text, which {error.name} reads, and this image does not hold it: "
+            "set runtime.image to one with torch and tokenizers"
+        ) from error
+    return tokenization.Tokenizer(content, most)
+
+
+def documents(inputs: Tensors) -> list[str | None]:
+    """The texts of a request, None for an empty one.
+
+    Raises:
+        BadTensorError: the inputs are not those of a model that takes text.
+    """
+    values = _only(inputs, "BYTES [-1]", TEXT).values
+    if values.dtype != np.object_ or values.ndim not in (1, 2) or values.shape[1:] not in ((), (1,)):
+        raise BadTensorError(f"input {TEXT}: the shape is {list(values.shape)}, expected BYTES [-1], a text each")
+    return list(values.reshape(-1))
+
+
+def _only(inputs: Tensors, expected: str, name: str = IMAGE) -> Tensor:
+    """The one input of a model that takes images or text."""
     for tensor in inputs:
-        if tensor.name != IMAGE:
-            raise BadTensorError(f"input {tensor.name} is not one of the model: it takes {IMAGE} {expected}")
+        if tensor.name != name:
+            raise BadTensorError(f"input {tensor.name} is not one of the model: it takes {name} {expected}")
     if len(inputs) != 1:
-        raise BadTensorError(f"input {IMAGE} is given twice")
+        raise BadTensorError(f"input {name} is given twice")
     return inputs[0]

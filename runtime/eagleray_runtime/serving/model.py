@@ -1,38 +1,51 @@
 """One loaded bundle: tensors in, tensors out."""
 
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.bundle.reading import Bundle, read_bundle
 from eagleray_runtime.contract.config import ServingConfig
-from eagleray_runtime.models.heads import class_numbers, log_probabilities
-from eagleray_runtime.models.predictor import Predictor, load_predictor
-from eagleray_runtime.serving.inputs import inputs_of
+from eagleray_runtime.serving.continuing import continuing
+from eagleray_runtime.serving.predicting import Predicting
 from eagleray_runtime.serving.tensors import Tensor
 from eagleray_runtime.storage import Store
 
+NO_PARAMETERS: Mapping[str, Any] = MappingProxyType({})
 
-class ServedModel:
-    """A verified bundle with the engine that computes it; `files` are the inputs that hold files instead of text.
 
-    `work` is about how many multiplications a row takes.
+class Answering(Protocol):
+    """What a bundle computes.
+
+    `files` are the inputs that hold files instead of text; `about` is what its metadata say beside the signature; `work` is
+    about how many multiplications a row takes; `device` is where it computes, cpu or cuda.
     """
 
-    def __init__(self, config: ServingConfig, bundle: Bundle, predictor: Predictor) -> None:
+    files: frozenset[str]
+    about: dict[str, str]
+    work: int
+    device: str
+
+    def __call__(self, inputs: Sequence[Tensor], parameters: Mapping[str, Any]) -> dict[str, AnyArray]:
+        """Outputs by name, of inputs and parameters of a request.
+
+        Raises:
+            BadTensorError: they are not those of the model.
+        """
+        ...
+
+
+class ServedModel:
+    """A verified bundle with what computes it; `files` and `work` are as of `Answering`."""
+
+    def __init__(self, config: ServingConfig, bundle: Bundle, answer: Answering) -> None:
         manifest = bundle.manifest
         self.name = config.name
         self.version = config.revision
         self.example = manifest.example
-        self._predict = predictor
-        self._inputs = inputs_of(manifest.preparation, manifest.sequence)
-        self.files = self._inputs.files
-        self.work = manifest.architecture.work + self._inputs.work
-        self._head = manifest.architecture.head
-        self._target = manifest.preparation.target
-        self._classes = np.array(manifest.classes, dtype=np.object_)
+        self._answer = answer
+        self.files, self.work = answer.files, answer.work
         self.outputs = {tensor.name: tensor.datatype for tensor in manifest.signature.outputs}
         self.metadata: dict[str, Any] = {
             "name": config.name,
@@ -45,25 +58,18 @@ class ServedModel:
                 "engine": str(config.engine),
                 "family": str(manifest.family),
                 "revision": config.revision,
-                "device": predictor.device,
-                **self._inputs.about,
+                "device": answer.device,
+                **answer.about,
             },
         }
 
-    def infer(self, inputs: Sequence[Tensor]) -> dict[str, AnyArray]:
-        """Outputs by name: `prediction` float64 [rows], or `label` object [rows] with `probabilities` float64 [rows, classes],
-        which a perceptron has not: its `scores` take their place.
+    def infer(self, inputs: Sequence[Tensor], parameters: Mapping[str, Any] = NO_PARAMETERS) -> dict[str, AnyArray]:
+        """Outputs by name, as `Predicting` or `Continuing` has them.
 
         Raises:
-            BadTensorError: the inputs are not those of the model.
+            BadTensorError: the inputs or parameters are not those of the model.
         """
-        outputs = self._predict(self._inputs.prepared(inputs))
-        if not len(self._classes):
-            return {"prediction": outputs[:, 0] * self._target.scale + self._target.offset}
-        labels = self._classes[class_numbers(self._head, outputs)]
-        if self._head == "Argmax":
-            return {"label": labels, "scores": outputs}
-        return {"label": labels, "probabilities": np.exp(log_probabilities(self._head, outputs))}
+        return self._answer(inputs, parameters)
 
 
 def load_model(config: ServingConfig) -> ServedModel:
@@ -73,4 +79,6 @@ def load_model(config: ServingConfig) -> ServedModel:
         StoreRefused, DigestMismatch, ModelInvalid: as `read_bundle` and `load_predictor`.
     """
     bundle = read_bundle(Store(config.model), config.digest)
-    return ServedModel(config, bundle, load_predictor(config.engine, bundle.manifest.architecture, bundle.parameters))
+    if bundle.manifest.architecture.head == "NextToken":
+        return ServedModel(config, bundle, continuing(config.engine, bundle))
+    return ServedModel(config, bundle, Predicting(config.engine, bundle))

@@ -127,18 +127,17 @@ class OpenInference:
                 binary = binary[taken:]
         if binary is not None and len(binary):
             raise BadTensorError(f"{len(binary)} bytes after the tensors belong to no input")
-        wanted = self._wanted(request)
+        wanted, parameters = self._wanted(request), _parameters(request)
         rows = len(tensors[0].values) if tensors[0].values.ndim else 0
         if rows * self._model.work > LONG_WORK:
-            results = await asyncio.to_thread(self._model.infer, tensors)
+            results = await asyncio.to_thread(self._model.infer, tensors, parameters)
         else:
-            results = self._model.infer(tensors)
+            results = self._model.infer(tensors, parameters)
         return self._answer(request.get("id"), results, wanted)
 
     def _wanted(self, request: dict[str, Any]) -> dict[str, bool]:
         """Outputs to send, in order, and whether each goes as binary."""
-        parameters = request.get("parameters")
-        binary = isinstance(parameters, dict) and parameters.get("binary_data_output") is True
+        binary = _parameters(request).get("binary_data_output") is True
         outputs = request.get("outputs")
         if not outputs:
             return dict.fromkeys(self._model.outputs, binary)
@@ -181,6 +180,11 @@ class OpenInference:
             answer["id"] = id_
         head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
         return Answer(HTTPStatus.OK, b"".join([head, *blobs]), len(head)) if blobs else Answer(HTTPStatus.OK, head)
+
+
+def _parameters(request: dict[str, Any]) -> dict[str, Any]:
+    parameters = request.get("parameters")
+    return parameters if isinstance(parameters, dict) else {}
 
 
 def _require_readable(headers: dict[bytes, bytes]) -> None:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from eagleray_runtime.contract.blocks import OptimizerType, Precision, Strategy
+from eagleray_runtime.contract.blocks import FineTuning, LoRA, OptimizerType, Precision, Strategy
 from eagleray_runtime.contract.reports import Choice
-from eagleray_runtime.models.architecture import Dense
+from eagleray_runtime.models.architecture import Dense, Pretrained
 from eagleray_runtime.training.plan import Plan, needs_gpu
 
 MOMENTS = {
@@ -51,6 +51,9 @@ def strategy(plan: Plan, device: Device, workers: int) -> tuple[Strategy, Choice
     """What each of several workers holds, and the choice to tell where it is ours."""
     if plan.parallelism.strategy is not Strategy.AUTO or workers == 1:
         return plan.parallelism.strategy, None
+    if isinstance(plan.architecture, Pretrained):
+        reason = "a pretrained model is not shared out"
+        return Strategy.DDP, Choice(field="training.parallelism.strategy", value=Strategy.DDP, reason=reason)
     needed = state_bytes(plan)
     chosen, reason = Strategy.DDP, f"model, gradients and optimiser take {_gib(needed)}, which each worker holds"
     if device.memory and needed > LARGEST_SHARE * device.memory:
@@ -61,8 +64,19 @@ def strategy(plan: Plan, device: Device, workers: int) -> tuple[Strategy, Choice
 def state_bytes(plan: Plan) -> int:
     """Bytes of parameters, gradients, what the optimiser remembers, and the best epoch's parameters where they are kept."""
     rule = plan.optimizer
-    copies = 2 + MOMENTS.get(rule.type, 0) + (rule.momentum > 0) + (plan.stop is not None)
-    return plan.architecture.parameters * copies * (8 if plan.precision is Precision.FLOAT64 else 4)
+    copies = 1 + MOMENTS.get(rule.type, 0) + (rule.momentum > 0) + (plan.stop is not None)
+    return (plan.architecture.parameters + _learned(plan) * copies) * (8 if plan.precision is Precision.FLOAT64 else 4)
+
+
+def _learned(plan: Plan) -> int:
+    """Parameters that have gradients: all, or about those of LoRA's two matrices beside each of the layers."""
+    tuning = plan.tuning
+    if tuning is None or tuning.method is not FineTuning.LORA:
+        return plan.architecture.parameters
+    lora = tuning.lora or LoRA()
+    ends = tuple(f"{name}.weight" for name in lora.target_modules) if lora.target_modules else ("",)
+    matrices = [shape for name, shape in plan.architecture.shapes.items() if len(shape) == 2 and name.endswith(ends)]
+    return lora.rank * sum(map(sum, matrices))
 
 
 def _gib(size: float) -> str:

@@ -39,6 +39,7 @@ from eagleray_runtime.training.curves import plots
 from eagleray_runtime.training.engines import below, train
 from eagleray_runtime.training.estimate import after_training, estimate
 from eagleray_runtime.training.evaluation import answers, defined, evaluate
+from eagleray_runtime.training.metrics import Pieces
 from eagleray_runtime.training.outcome import Outcome
 from eagleray_runtime.training.plan import Plan, decide
 from eagleray_runtime.training.progress import Progress, last_losses
@@ -103,8 +104,9 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
     progress.epochs = config.training.epochs
     wanted = config.evaluation.cross_validation
     trainings = 1 if wanted is None else wanted.folds + 1
-    needs = estimate(plan, config.engine, config.workers, dataset.report, trainings)
-    progress.estimated(needs, after_training(plan, dataset.report))
+    counted = dataset.counted
+    needs = estimate(plan, config.engine, config.workers, counted, trainings)
+    progress.estimated(needs, after_training(plan, counted))
     progress.stage(Stage.TRAINING)
     over_folds = _cross_validate(config, cleaned, checkpoints, progress)
     outcome = train(config, plan, dataset, progress)
@@ -112,7 +114,7 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
     progress.stage(Stage.EVALUATING)
     draft = _draft(config, plan, dataset, outcome, over_folds, progress)
     progress.stage(Stage.SAVING)
-    saved = write_bundle(output, draft, outcome.parameters, _plots(plan, dataset, outcome))
+    saved = write_bundle(output, draft, outcome.parameters, _plots(plan, dataset, outcome), dataset.tokenizer)
     checkpoints.remove_folder()
     result = _result(config, draft, saved, workers=outcome.workers, resumed_from=outcome.resumed_from)
     told = result.progress.model_copy(update={"spent": progress.spent(0.0, 0.0), "estimate": progress.judged()})
@@ -197,7 +199,8 @@ def _plots(plan: Plan, dataset: Dataset, outcome: Outcome) -> list[Plot]:
     if not part.rows:
         return []
     predict = evaluating(plan.architecture, outcome.parameters)
-    return plots(answers(predict, plan.architecture.head, dataset, part), name, dataset.classes, dataset.target)
+    of = answers(predict, plan.architecture.head, dataset, part)
+    return [] if isinstance(of, Pieces) else plots(of, name, dataset.classes, dataset.target)
 
 
 def _finished(config: TrainingConfig, output: Store) -> ResultReport | None:

@@ -11,7 +11,7 @@ from eagleray_runtime.data.dataset import Dataset, Part
 from eagleray_runtime.models.heads import Head
 from eagleray_runtime.models.predictor import Predictor
 from eagleray_runtime.training import metrics
-from eagleray_runtime.training.metrics import Classes, Numbers
+from eagleray_runtime.training.metrics import Answered
 
 MOST_DRAWS, FEWEST_DRAWS, ROWS_OF_ALL_DRAWS = 400, 100, 5_000_000
 """Resamples of the bootstrap: as many as so many rows allow, within these bounds."""
@@ -47,12 +47,12 @@ def evaluate(
     return found
 
 
-def answers(predict: Callable[[AnyArray], Floats], head: Head, dataset: Dataset, part: Part) -> Numbers | Classes:
+def answers(predict: Callable[[AnyArray], Floats], head: Head, dataset: Dataset, part: Part) -> Answered:
     """What a model with this head says of a part; `predict` gives its outputs before the head."""
     return metrics.answers(head, dataset.preparation.target, predict(part.x), part.y)
 
 
-def defined(of: Numbers | Classes, names: Sequence[str]) -> dict[str, float]:
+def defined(of: Answered, names: Sequence[str]) -> dict[str, float]:
     """Those of the metrics that are defined, by name."""
     return {name: value for name in names if np.isfinite(value := metrics.value(name, of))}
 
@@ -63,13 +63,13 @@ def resamples(rows: int) -> int:
 
 
 def intervals(
-    of: Numbers | Classes, names: Sequence[str], confidence_percent: int, random: np.random.Generator
+    of: Answered, names: Sequence[str], confidence_percent: int, random: np.random.Generator
 ) -> dict[str, tuple[float, float]]:
     """Percentile bootstrap (Efron 1979): between which values a metric lies for so many percent of resamples of the rows.
 
     A metric is left out that half of the resamples do not define.
     """
-    rows = len(of.right)
+    rows = of.rows
     draws = resamples(rows)
     outside = (100 - confidence_percent) / 2
     values = np.empty((draws, len(names)))

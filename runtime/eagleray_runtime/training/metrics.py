@@ -4,9 +4,10 @@ Of two classes, precision, recall, F1, ROCAUC and AveragePrecision are those of 
 the mean over the classes, each against all others.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 
@@ -14,10 +15,18 @@ from eagleray_runtime.arrays import AnyArray, Bools, Floats, Integers
 from eagleray_runtime.data.scaling import Affine
 from eagleray_runtime.models.heads import Head, class_numbers, log_probabilities
 
+LARGEST_EXPONENT = 700.0
+"""Beyond it float64 has no power of e."""
+
 
 @dataclass(frozen=True)
 class Answers:
     """What a model answered, and what was right; every array has one entry for each row."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(getattr(self, fields(self)[0].name))
 
     def take(self, rows: Integers) -> Self:
         """The answers of those rows, as often as they are named."""
@@ -42,8 +51,22 @@ class Classes(Answers):
     scores: Floats
 
 
-def answers(head: Head, target: Affine, outputs: Floats, y: AnyArray) -> Numbers | Classes:
-    """What outputs before the head [rows, outputs] say, beside `y` [rows]: scaled targets or class numbers."""
+@dataclass(frozen=True)
+class Pieces(Answers):
+    """Pieces of text: float64 [rows], the sum over a piece's tokens of the logarithms of their probabilities (each after those
+    before it), and int64 [rows], how many tokens these are."""
+
+    logarithms: Floats
+    tokens: Integers
+
+
+Answered: TypeAlias = Numbers | Classes | Pieces
+
+
+def answers(head: Head, target: Affine, outputs: Floats, y: AnyArray) -> Answered:
+    """What outputs before the head [rows, outputs] say, beside `y` [rows]: scaled targets, class numbers or numbers of tokens."""
+    if head == "NextToken":
+        return Pieces(outputs.sum(axis=1), y)
     if head == "Identity":
         return Numbers(y * target.scale + target.offset, outputs[:, 0] * target.scale + target.offset)
     scores = outputs if head == "Argmax" else log_probabilities(head, outputs)
@@ -141,12 +164,25 @@ CLASSIFICATION: Mapping[str, Callable[[Classes], float]] = {
     "LogLoss": lambda of: -float(of.scores[np.arange(len(of.right)), of.right].mean()),
 }
 
+
+def _log_loss(of: Pieces) -> float:
+    """Mean of -ln p over all tokens."""
+    return -float(of.logarithms.sum() / of.tokens.sum())
+
+
+LANGUAGE: Mapping[str, Callable[[Pieces], float]] = {
+    # Jelinek et al. 1977: e to the power of the cross-entropy.
+    "Perplexity": lambda of: math.exp(min(_log_loss(of), LARGEST_EXPONENT)),
+    "LogLoss": _log_loss,
+}
+
 LARGER_IS_BETTER = frozenset(CLASSIFICATION) - {"LogLoss"} | {"R2"}
 USUAL: dict[Head, tuple[str, ...]] = {
     "Identity": ("RMSE", "MAE", "R2"),
     "Softmax": ("Accuracy", "F1", "ROCAUC", "LogLoss"),
     "Sigmoid": ("Accuracy", "F1", "ROCAUC", "LogLoss"),
     "Argmax": ("Accuracy", "F1", "ROCAUC"),
+    "NextToken": ("Perplexity", "LogLoss"),
 }
 """The metrics that are told where the spec names none."""
 
@@ -155,9 +191,13 @@ def names(head: Head) -> list[str]:
     """The metrics that a model with this head can have."""
     if head == "Identity":
         return list(REGRESSION)
+    if head == "NextToken":
+        return list(LANGUAGE)
     return [name for name in CLASSIFICATION if head != "Argmax" or name != "LogLoss"]
 
 
-def value(name: str, of: Numbers | Classes) -> float:
+def value(name: str, of: Answered) -> float:
     """One metric; NaN where it is not defined, for want of rows of a class or of different targets."""
+    if isinstance(of, Pieces):
+        return LANGUAGE[name](of)
     return REGRESSION[name](of) if isinstance(of, Numbers) else CLASSIFICATION[name](of)

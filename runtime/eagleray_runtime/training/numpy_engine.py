@@ -142,7 +142,7 @@ def _epoch(run: Run, dataset: Dataset, gradient: Network) -> float:
     if plan.batch_rows < part.rows:
         order = row_order(plan.seed, course.epoch + 1, part.rows)
         x, y = x[order], y[order]
-    dropout = dropout_stream(plan.seed, course.epoch + 1) if plan.architecture.dropout else None
+    dropout = dropout_stream(plan.seed, course.epoch + 1) if plan.architecture.draws else None
     total = 0.0
     for start in range(0, part.rows, plan.batch_rows):
         rows = slice(start, start + plan.batch_rows)

@@ -31,12 +31,21 @@ from eagleray_runtime.contract.blocks import (
     ScheduleType,
     Strategy,
 )
-from eagleray_runtime.contract.config import TrainingConfig
+from eagleray_runtime.contract.config import Location, TrainingConfig
 from eagleray_runtime.contract.reports import Choice
 from eagleray_runtime.data.dataset import Dataset
 from eagleray_runtime.errors import ModelInvalid
 from eagleray_runtime.models import initialization
-from eagleray_runtime.models.architecture import Architecture, Convolutional, Dense, Recurrent, build
+from eagleray_runtime.models.architecture import (
+    Architecture,
+    Convolutional,
+    Dense,
+    Pretrained,
+    Recurrent,
+    Transformer,
+    build,
+    pretrained,
+)
 from eagleray_runtime.models.losses import Loss, balanced
 from eagleray_runtime.training import metrics, schedule
 from eagleray_runtime.training.optimizers import Rule
@@ -60,11 +69,12 @@ PLATEAU_THRESHOLD = 1e-4
 class Plan(Block):
     """What one training run does.
 
-    `start` is the digest of the bundle whose weights are taken instead of drawn ones. `batch_rows` are the rows of one step over
-    all workers, each of `row_numbers` numbers; `unit` turns a loss of scaled targets into the target's own unit. `stop_on` is the
-    metric of `stop`, which is None when all epochs are trained; `plateau` is that of ReduceOnPlateau. `precision` and
-    `parallelism.strategy` may be Auto: the device that trains decides. `metrics` are those to tell of the finished model.
-    `fingerprint` is the same for two runs only if a checkpoint of one continues the other.
+    `start` is the digest of the bundle whose weights are taken instead of drawn ones, `base` where a pretrained model is and
+    `tuning` how it is learned further. `batch_rows` are the rows of one step over all workers, each of `row_numbers` numbers;
+    `unit` turns a loss of scaled targets into the target's own unit. `stop_on` is the metric of `stop`, which is None when all
+    epochs are trained; `plateau` is that of ReduceOnPlateau. `precision` and `parallelism.strategy` may be Auto: the device that
+    trains decides. `metrics` are those to tell of the finished model. `fingerprint` is the same for two runs only if a checkpoint
+    of one continues the other.
     """
 
     architecture: Architecture
@@ -88,6 +98,8 @@ class Plan(Block):
     plateau: Patience | None = None
     metrics: list[str] = Field(default_factory=list)
     checkpoint: Checkpoint = Checkpoint()
+    base: Location | None = None
+    tuning: blocks.Pretrained | None = None
     fingerprint: str = ""
 
     def is_checkpoint(self, epoch: int, seconds: float) -> bool:
@@ -117,7 +129,7 @@ def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]
     start = dataset.start
     training, rows = config.training, dataset.training.rows
     loss = _loss(training.loss, dataset, chosen)
-    architecture = build(config.model, dataset.inputs, len(dataset.classes), loss.type)
+    architecture = _architecture(config, dataset, loss.type)
     if start is not None:
         require_like(start, architecture)
         chosen.add("model.startFrom", start.digest, f"the model at {start.uri}")
@@ -125,7 +137,9 @@ def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]
     batch = _batch(config, optimizer.type, rows, chosen)
     plan = Plan(
         architecture=architecture,
-        initialization=_initialization(config.model.initialization, architecture, chosen, is_drawn=start is None),
+        initialization=_initialization(
+            config.model.initialization, architecture, chosen, is_drawn=start is None and dataset.base is None
+        ),
         start=start.digest if start else None,
         loss=loss,
         optimizer=optimizer,
@@ -135,7 +149,7 @@ def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]
         compile=training.compile,
         parallelism=_parallelism(config, architecture),
         batch_rows=batch,
-        row_numbers=math.prod(dataset.inputs),
+        row_numbers=math.prod(dataset.training.x.shape[1:]),
         epochs=training.epochs,
         seed=training.seed,
         unit=loss.unit(dataset.preparation.target.scale),
@@ -145,8 +159,18 @@ def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]
         plateau=_plateau(training.schedule),
         metrics=_metrics(config.evaluation, architecture, dataset),
         checkpoint=training.checkpoint,
+        base=config.base_location,
+        tuning=config.model.pretrained,
     )
     return plan.model_copy(update={"fingerprint": _fingerprint(config, dataset, plan)}), chosen.choices
+
+
+def _architecture(config: TrainingConfig, dataset: Dataset, loss: LossType) -> Architecture:
+    classes, base = len(dataset.classes), dataset.base
+    if base is None:
+        return build(config.model, dataset.inputs, classes, loss)
+    goes_on = dataset.task == "LanguageModeling"
+    return pretrained(base.uri, base.config, dataset.inputs, classes, loss, goes_on=goes_on)
 
 
 def _loss(loss: blocks.Loss, dataset: Dataset, chosen: _Chosen) -> Loss:
@@ -155,6 +179,8 @@ def _loss(loss: blocks.Loss, dataset: Dataset, chosen: _Chosen) -> Loss:
             f"training.loss.type BinaryCrossEntropy is for two classes, and {dataset.target} has {len(dataset.classes)}: "
             "use CrossEntropy or Auto"
         )
+    if dataset.task == "LanguageModeling":
+        return Loss(type=dataset.loss, of_tokens=True)
     weights: list[float] = []
     if loss.class_weights is ClassWeights.BALANCED:
         if not dataset.classes or dataset.loss is LossType.PERCEPTRON:
@@ -233,12 +259,16 @@ def _parallelism(config: TrainingConfig, architecture: Architecture) -> Parallel
             raise ModelInvalid(f"training.parallelism.strategy {asked.strategy} is for several workers: raise workers.max")
         if training.gradients.compression is not Compression.NONE:
             raise ModelInvalid("training.gradients.compression is for several workers: raise workers.max")
+    if asked.strategy is Strategy.FSDP and isinstance(architecture, Pretrained):
+        raise ModelInvalid("a pretrained model is not shared out between workers: set training.parallelism.strategy to DDP")
     if asked.activation_checkpointing is ActivationCheckpointing.FULL:
-        has_layers = isinstance(architecture, Convolutional) or (isinstance(architecture, Dense) and architecture.hidden)
+        has_layers = isinstance(architecture, Convolutional | Transformer | Pretrained) or (
+            isinstance(architecture, Dense) and architecture.hidden
+        )
         if not has_layers or any(name.endswith("running_mean") for name in architecture.buffers):
             raise ModelInvalid(
-                "training.parallelism.activationCheckpointing is for hidden layers and convolutions without statistics of their "
-                "own: drop it, or set model.convolutionalNetwork.normalization to Layer or None"
+                "training.parallelism.activationCheckpointing is for hidden layers, those of transformers and convolutions "
+                "without statistics of their own: drop it, or set model.convolutionalNetwork.normalization to Layer or None"
             )
     return asked
 

@@ -192,8 +192,8 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
         # One reduction an epoch: the losses, and what only the first worker knows: the metric, and its wish to report.
         shared = [total, held, metric, *(float(wish and rank == 0) for wish in wishes)]
         total, held, metric, report, save = over_workers(run, shared)
-        loss = total / len(training[1]) * plan.unit
-        valid = held / len(validation[1]) * plan.unit if len(validation[1]) else None
+        loss = total / plan.loss.amount(training[1]) * plan.unit
+        valid = held / plan.loss.amount(validation[1]) * plan.unit if len(validation[1]) else None
         diverged = not np.isfinite(loss)
         if diverged:
             break

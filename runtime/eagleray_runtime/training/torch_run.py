@@ -15,11 +15,10 @@ from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.contract.blocks import ActivationCheckpointing, Compilation, OptimizerType, Precision, Strategy
 from eagleray_runtime.contract.reports import Choice
 from eagleray_runtime.errors import ModelInvalid
-from eagleray_runtime.models.initialization import initial_parameters
-from eagleray_runtime.models.torch_network import torch_network
 from eagleray_runtime.training import devices
 from eagleray_runtime.training.course import Course
 from eagleray_runtime.training.devices import Device
+from eagleray_runtime.training.first_network import first_network
 from eagleray_runtime.training.optimizers import RMS_DECAY, Rule
 from eagleray_runtime.training.plan import Plan
 from eagleray_runtime.training.torch_parallel import Group, replicated, sharded, shared_as, whole
@@ -60,8 +59,7 @@ class Run:
         self.strategy, by_memory = devices.strategy(plan, found, world)
         self.chosen: list[Choice] = [choice for choice in (by_device, by_memory) if choice is not None]
         self.dtype = torch.float64 if self.precision is Precision.FLOAT64 else torch.float32
-        self.network = torch_network(plan.architecture, self.dtype)
-        self.network.set_parameters(start or initial_parameters(plan.architecture, plan.initialization, plan.seed))
+        self.network = first_network(plan, start, self.dtype)
         if plan.parallelism.activation_checkpointing is ActivationCheckpointing.FULL:
             self.network.recompute()
         if plan.compile is Compilation.DEFAULT:
@@ -124,8 +122,9 @@ class Run:
         self.best = {name: values.detach().clone() for name, values in self.network.state_dict().items()}
 
     def finished(self) -> Tensors:
-        """Parameters and buffers of the model by name, whole; every worker must ask for them."""
-        return {name: whole(values) for name, values in (self.best or self.network.state_dict()).items()}
+        """Parameters and buffers of the model by name, whole; every worker must ask for them, once, when it is trained."""
+        state = {name: whole(values) for name, values in (self.best or self.network.state_dict()).items()}
+        return dict(self.network.whole(state))
 
     def told_history(self) -> list[dict[str, Any]]:
         """The history as JSON values."""

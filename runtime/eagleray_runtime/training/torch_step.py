@@ -37,7 +37,7 @@ def epoch(run: Run, part: Rows) -> float:
     """One pass over the training part; the sum of this worker's losses."""
     x, y = part
     plan, course = run.plan, run.course
-    if plan.architecture.dropout:
+    if plan.architecture.draws:
         torch.manual_seed(int(dropout_stream(plan.seed, course.epoch + 1, run.rank).integers(2**31)))
     augment = None
     if plan.augmentation is Augmentation.LIGHT:
@@ -50,7 +50,9 @@ def epoch(run: Run, part: Rows) -> float:
         for rows in (plan.batch_rows, len(y) % plan.batch_rows, len(y))
         if rows
     }
-    for share, rows in _batches(run, len(y), x.device):
+    for share, batch in _batches(run, len(y), x.device):
+        rows = len(batch)
+        factor = (run.world / y[batch].sum()).to(run.dtype) if plan.loss.of_tokens else factors[rows]
         run.optimizer.zero_grad()
         # As many pieces on every worker, for what they do together waits for each of them; none without any row.
         pieces = share.tensor_split(most) if (most := min(parts, math.ceil(rows / run.world))) > 1 else (share,)
@@ -58,11 +60,11 @@ def epoch(run: Run, part: Rows) -> float:
             # Gradients travel between workers once a step, with its last piece.
             alone = piece is not pieces[-1] and isinstance(run.model, DistributedDataParallel)
             with run.model.no_sync() if alone else nullcontext():
-                batch = x[piece] if augment is None else augment(x, piece)
+                seen = x[piece] if augment is None else augment(x, piece)
                 with run.autocast():
-                    outputs = run.model(batch)
+                    outputs = run.model(seen)
                 loss = total_loss(plan.loss, outputs.to(run.dtype), y[piece])
-                run.scaler.scale(loss).backward(factors[rows])
+                run.scaler.scale(loss).backward(factor)
                 total += loss.detach()
         _step(run)
         course.step += 1
@@ -97,14 +99,14 @@ def over_workers(run: Run, values: list[float]) -> list[float]:
     return [float(value) for value in sums]
 
 
-def _batches(run: Run, rows: int, device: torch.device) -> Iterator[tuple[torch.Tensor, int]]:
-    """This worker's share of each step's rows, and how many rows the step has over all workers."""
+def _batches(run: Run, rows: int, device: torch.device) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """This worker's share of each step's rows, and the step's rows over all workers."""
     plan = run.plan
     order = np.arange(rows) if plan.batch_rows >= rows else row_order(plan.seed, run.course.epoch + 1, rows)
     numbers = torch.from_numpy(order).to(device)
     for start in range(0, rows, plan.batch_rows):
         batch = numbers[start : start + plan.batch_rows]
-        yield batch[run.rank :: run.world] if run.world > 1 else batch, len(batch)
+        yield batch[run.rank :: run.world] if run.world > 1 else batch, batch
 
 
 def _step(run: Run) -> None:

@@ -1,17 +1,19 @@
-"""The Open Inference Protocol of the families that only torch has: images, pictures and windows."""
+"""The Open Inference Protocol of the families that only torch has: images, pictures, windows and text."""
 
 import base64
 import json
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.config import ServingConfig
-from eagleray_runtime.errors import ModelInvalid
+from eagleray_runtime.errors import DigestMismatch, ModelInvalid
 from eagleray_runtime.serving.model import load_model
 from tests.support.pictures import striped
+from tests.support.texts import reviews
 from tests.support.torch_runs import HereRun
 from tests.unit.runtime.test_serving import Client
 
@@ -127,3 +129,131 @@ async def test_windows_with_words_are_asked_for_column_by_column(days):
     assert answer["outputs"][0]["shape"] == [2]
     status, answer = await days.infer({"inputs": [numbers | {"shape": [3, 2]}, words]})
     assert (status, answer["error"]) == (400, "input y: the shape is [3, 2], expected [-1, 3], windows of 3 rows")
+
+
+def words(*texts):
+    return {"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": list(texts)}
+
+
+@pytest.fixture
+def moods(job):
+    """A model that tells the mood of a review."""
+    model = {"transformer": {"layers": 2, "heads": 2, "modelSize": 16}}
+    config = job(["y,y"], family="Transformer", engine="Torch", model=model, training={"epochs": 15})
+    Path(config.data_file).write_text("\n".join(["review,y", *reviews(200)]))
+    source = {"configMapRef": {"name": "rows", "key": "rows.csv"}, "target": "y"}
+    return trained(config, source | {"text": {"column": "review", "maxTokens": 32, "vocabularySize": 512}})
+
+
+async def test_text_is_asked_for_as_it_is(moods):
+    metadata = json.loads((await moods("GET", "/v2/models/m"))[1])
+    assert metadata["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+    assert metadata["parameters"]["text"] == "texts in UTF-8, each cut to 32 tokens"
+    assert metadata["parameters"]["family"] == "Transformer"
+    status, answer = await moods.infer(moods.model.example)
+    assert status == 200
+    good, bad = "the food was good and in the end the staff was bad", "the food was bad and in the end the staff was good"
+    status, answer = await moods.infer({"inputs": [words(good, bad)]})
+    assert status == 200
+    assert answer["outputs"][0]["data"] == ["angry", "glad"]
+    # Beside a long text, which others are padded to, the answer is the same.
+    status, other = await moods.infer({"inputs": [words(good, "word " * 100)]})
+    assert other["outputs"][1]["data"][:2] == pytest.approx(answer["outputs"][1]["data"][:2], abs=1e-6)
+    assert (await moods.infer({"inputs": [words() | {"data": []}]}))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (words("a", None), "input text: element 1 is empty, expected a text"),
+        (words("a", ""), "input text: element 1 is empty, expected a text"),
+        (words("a") | {"name": "review"}, "input review is not one of the model: it takes text BYTES [-1]"),
+        (
+            {"name": "text", "shape": [1], "datatype": "FP64", "data": [1]},
+            "input text: the shape is [1], expected BYTES [-1], a text each",
+        ),
+        (words(*"abcd") | {"shape": [2, 2]}, "input text: the shape is [2, 2], expected BYTES [-1], a text each"),
+    ],
+)
+async def test_what_is_no_text_is_refused(moods, tensor, message):
+    status, answer = await moods.infer({"inputs": [tensor]})
+    assert (status, answer["error"]) == (400, message)
+
+
+def test_a_tokenizer_that_was_changed_is_not_read(moods):
+    folder = Path(moods.config.model.uri.removeprefix("file://"))
+    [path] = folder.glob("tokenizer-*.json")
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(DigestMismatch, match="tokenizer-"):
+        load_model(moods.config)
+
+
+@pytest.fixture
+def story(job, tmp_path, folder):
+    """A model that goes on with a story of which each sentence is followed by the same one."""
+    (tmp_path / "story.txt").write_text("the fox saw the crow. the crow sang a song. the song was a lie.\n" * 100)
+    model = {"transformer": {"architecture": "Decoder", "layers": 2, "heads": 2, "modelSize": 32}}
+    fields = {"family": "Transformer", "engine": "Torch", "dataLocation": folder("story.txt")}
+    config = job(model=model, training={"epochs": 40, "optimizer": {"learningRate": 0.01}}, **fields)
+    data = {"uri": folder("story.txt").uri, "format": "Text", "text": {"maxTokens": 32, "vocabularySize": 512}}
+    return trained(config, data)
+
+
+async def test_a_text_is_gone_on_with(story):
+    metadata = json.loads((await story("GET", "/v2/models/m"))[1])
+    assert metadata["outputs"] == [{"name": "continuation", "datatype": "BYTES", "shape": [-1]}]
+    assert set(metadata["parameters"]) >= {"text", "max_tokens", "temperature", "seed"}
+    assert (await story.infer(story.model.example))[0] == 200
+
+    async def answers(*texts, **parameters):
+        status, answer = await story.infer({"inputs": [words(*texts)], "parameters": parameters})
+        assert status == 200, answer
+        return answer["outputs"][0]["data"]
+
+    [song, lie] = await answers("the fox saw the crow. the crow sang", "the fox saw the crow. the crow sang a song. the song")
+    assert song.startswith(" a song. the song was a lie.\nthe fox saw the crow.")
+    assert lie.startswith(" was a lie.\nthe fox saw the crow.")
+    # More than the model sees at a time, and no more than was asked for.
+    [longer] = await answers("the fox saw the crow. the crow sang", max_tokens=200)
+    assert longer.startswith(song)
+    assert longer.count("the fox saw the crow. the crow sang a song.") > 5
+    assert await answers("the fox saw the crow. the crow sang", max_tokens=1) == [" a"]
+    # An empty text is the beginning of one.
+    assert len(await answers("", max_tokens=5)) == 1
+
+
+async def test_what_is_drawn_is_drawn_by_the_seed(story):
+    async def drawn(**parameters):
+        status, answer = await story.infer({"inputs": [words("the", "the")], "parameters": {"temperature": 2} | parameters})
+        assert status == 200, answer
+        return answer["outputs"][0]["data"]
+
+    first = await drawn(seed=1)
+    assert first == await drawn(seed=1)
+    assert first != await drawn(seed=2)
+    # Equal texts of a request go on differently.
+    assert first[0] != first[1]
+    greedy = (await story.infer({"inputs": [words("the")]}))[1]["outputs"][0]["data"]
+    assert await drawn(temperature=0) == greedy * 2
+    assert await drawn(temperature=0.001) == greedy * 2
+
+
+@pytest.mark.parametrize(
+    ("texts", "parameters", "message"),
+    [
+        (1, {"max_tokens": 0}, "parameter max_tokens: expected a whole number from 1 to 4096"),
+        (1, {"max_tokens": True}, "parameter max_tokens: expected a whole number from 1 to 4096"),
+        (5, {"max_tokens": 1000}, "parameter max_tokens: 1000 for each of 5 texts are more than 4096: send fewer texts"),
+        (1, {"temperature": "hot"}, "parameter temperature: expected a number from 0 to 100"),
+        (1, {"temperature": -1}, "parameter temperature: expected a number from 0 to 100"),
+        (1, {"seed": 0.5}, "parameter seed: expected a whole number from 0 to 2147483647"),
+    ],
+)
+async def test_parameters_that_are_none_are_refused(story, texts, parameters, message):
+    status, answer = await story.infer({"inputs": [words(*["a"] * texts)], "parameters": parameters})
+    assert (status, answer["error"]) == (400, message)
+
+
+async def test_numpy_does_not_go_on_with_texts_and_says_who_does(story):
+    with pytest.raises(ModelInvalid, match="kind Transformer is computed by torch alone: set the engine to Torch"):
+        load_model(story.config.model_copy(update={"engine": blocks.Engine.NUMPY}))
