@@ -43,4 +43,5 @@ def test_torch_on_two_workers_trains_what_numpy_trains(ray: PrivateRay, tmp_path
     for ours, theirs in zip(expected["history"], found["history"], strict=True):
         assert theirs["training"] == pytest.approx(ours["training"], rel=1e-3)
         assert theirs["validation"] == pytest.approx(ours["validation"], rel=1e-3)
-    assert found["chosen"] == expected["chosen"], "the best epoch is the same one"
+    best = [[choice for choice in one["chosen"] if choice["field"] == "training.epochs"] for one in (expected, found)]
+    assert best[0] == best[1] != [], "the best epoch is the same one"
