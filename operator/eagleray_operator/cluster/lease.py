@@ -41,6 +41,8 @@ class Lease:
         self._identity = identity
         self._clock = clock
         self._seen: tuple[str, float] | None = None
+        self._written: Any = None
+        """The Lease as it was answered to our last write."""
         self._renewed = -DURATION_SECONDS * 2.0
 
     @property
@@ -85,35 +87,40 @@ class Lease:
         return taken
 
     async def _take(self) -> bool:
-        moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        ours = {
-            "holderIdentity": self._identity,
-            "leaseDurationSeconds": DURATION_SECONDS,
-            "renewTime": moment,
-        }
+        if self._written is not None:
+            written, self._written = self._written, None
+            try:
+                # Renewing is one request: on a busy machine a second one may come too late.
+                return await self._put(written)
+            except ClusterError as error:
+                if error.status not in (404, 409):
+                    raise
         try:
             lease = await self._api.request("GET", f"{self._path}/{self._name}", "Lease")
         except ClusterError as error:
             if error.status != 404:
                 raise
-            lease = {
-                "apiVersion": "coordination.k8s.io/v1",
-                "kind": "Lease",
-                "metadata": {"name": self._name, "namespace": self._namespace},
-                "spec": ours | {"acquireTime": moment, "leaseTransitions": 0},
-            }
-            await self._api.request("POST", self._path, "Lease", lease)
+            spec = self._ours() | {"acquireTime": _now(), "leaseTransitions": 0}
+            metadata = {"name": self._name, "namespace": self._namespace}
+            lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+            self._written = await self._api.request("POST", self._path, "Lease", lease)
             return True
         spec = lease["spec"]
         holder = spec.get("holderIdentity") or ""
         if holder and holder != self._identity and not self._expired(lease):
             return False
         if holder != self._identity:
-            spec |= {"acquireTime": moment, "leaseTransitions": int(spec.get("leaseTransitions") or 0) + 1}
-        lease["spec"] = spec | ours
-        # The PUT carries the resourceVersion that was read: of two that try at once, one is refused.
-        await self._api.request("PUT", f"{self._path}/{self._name}", "Lease", lease)
+            spec |= {"acquireTime": _now(), "leaseTransitions": int(spec.get("leaseTransitions") or 0) + 1}
+        return await self._put(lease)
+
+    async def _put(self, lease: Any) -> bool:
+        """Make that version of the Lease ours: of two that try at once, one is refused."""
+        changed = lease | {"spec": lease["spec"] | self._ours()}
+        self._written = await self._api.request("PUT", f"{self._path}/{self._name}", "Lease", changed)
         return True
+
+    def _ours(self) -> dict[str, Any]:
+        return {"holderIdentity": self._identity, "leaseDurationSeconds": DURATION_SECONDS, "renewTime": _now()}
 
     def _expired(self, lease: Any) -> bool:
         version = lease["metadata"]["resourceVersion"]
@@ -121,3 +128,7 @@ class Lease:
             self._seen = (version, self._clock())
             return False
         return self._clock() - self._seen[1] > float(lease["spec"].get("leaseDurationSeconds") or DURATION_SECONDS)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
