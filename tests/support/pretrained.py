@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-from eagleray_runtime.data.tokenization import Tokenizer, trained
 from tests.support.texts import fable, reviews
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -15,6 +14,8 @@ def save(folder: Path, kind: str, seed: int = 0, **fields) -> None:
     """A Bert (an encoder) or a Llama (a decoder whose first and last weights are one), with a tokenizer of its own."""
     import torch
     from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+
+    from eagleray_runtime.data.tokenization import Tokenizer, trained
 
     folder.mkdir(parents=True)
     tokenizer = trained([fable(100), *reviews(50)], 500)
