@@ -11,6 +11,11 @@ from eagleray_runtime.contract.blocks import Initialization, InitializationMetho
 from eagleray_runtime.models.architecture import Transformer
 from eagleray_runtime.models.initialization import decide, initial_parameters
 from eagleray_runtime.models.losses import Loss
+from eagleray_runtime.models.predictor import evaluating
+from eagleray_runtime.training import driver
+from eagleray_runtime.training.estimate import estimate
+from eagleray_runtime.training.outcome import Outcome
+from eagleray_runtime.training.trial import judged
 from tests.support.texts import MOODS, fable, reviews
 from tests.support.torch_runs import HereRun, Wanted, by_two_workers
 
@@ -304,3 +309,30 @@ def test_what_is_computed_again_comes_to_the_same(text_job, kind):
     assert again.run.network.recomputes
     for name, values in plain.state.items():
         assert again.state[name] == pytest.approx(values, rel=1e-9, abs=1e-12), name
+
+
+def test_a_search_judges_a_decoder_by_the_mean_over_the_tokens_held_out(text_job):
+    run = HereRun(text_job({"epochs": 2}, architecture="Decoder")).to_the_end()
+    predict, metrics = evaluating(run.plan.architecture, run.state), run.metrics()
+    assert judged("Loss", run.plan, predict, run.dataset) == pytest.approx(metrics["LogLoss", "Validation"])
+    assert judged("Perplexity", run.plan, predict, run.dataset) == pytest.approx(metrics["Perplexity", "Validation"])
+    # It is what each epoch told too, of the last one.
+    assert run.run.course.history.points[-1].validation == pytest.approx(metrics["LogLoss", "Validation"], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["Encoder", "Decoder"])
+def test_what_a_job_needs_is_told_by_the_pieces_that_are_learned(text_job, kind):
+    run = HereRun(text_job({"epochs": 1}, architecture=kind))
+    counted = run.dataset.counted
+    assert (counted.training, counted.test) == (run.dataset.training.rows, run.dataset.test.rows)
+    needs = estimate(run.plan, run.config.engine, run.config.workers, counted, 1)
+    assert needs.parameters == sum(values.numel() for values in run.run.network.parameters())
+    assert run.plan.row_numbers == run.dataset.training.x.shape[1]
+    assert 0 < needs.duration_seconds < 60
+
+
+def test_pictures_are_drawn_of_classes_and_none_of_text_that_goes_on(text_job):
+    for kind, stems in (("Encoder", {"confusion", "roc", "precision-recall"}), ("Decoder", set())):
+        run = HereRun(text_job({"epochs": 1}, architecture=kind))
+        outcome = Outcome(run.state, [], 1, 1, 1, 0, [])
+        assert {plot.stem for plot in driver._plots(run.plan, run.dataset, outcome)} == stems
