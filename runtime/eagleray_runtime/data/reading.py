@@ -29,6 +29,9 @@ ENDINGS = {
     ".jsonl": DataFormat.JSON_LINES,
     ".ndjson": DataFormat.JSON_LINES,
 }
+LONGEST_ROW = 2**26
+"""Bytes of a row of CSV or JSON Lines, which may hold a long text; Arrow reads so many at a time."""
+
 EXACT_INTEGER = 2**53
 """Largest whole number up to which float64 holds every whole number."""
 
@@ -214,6 +217,7 @@ def _csv(content: bytes) -> Any:
     """Text stays text: `NA` or `null` in a column of words is a word; only an empty field is missing there."""
     table = pyarrow.csv.read_csv(
         io.BytesIO(content.removeprefix(b"\xef\xbb\xbf")),
+        read_options=pyarrow.csv.ReadOptions(block_size=LONGEST_ROW),
         # A text in quotes may have several lines; Arrow reads a file without quotes in parallel.
         parse_options=pyarrow.csv.ParseOptions(newlines_in_values=b'"' in content),
         convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=False),
@@ -239,7 +243,7 @@ def _npz(content: bytes) -> Any:
 
 def _json_lines(content: bytes) -> Any:
     """A field that a row does not have, or that is null, is missing there."""
-    table = pyarrow.json.read_json(io.BytesIO(content))
+    table = pyarrow.json.read_json(io.BytesIO(content), pyarrow.json.ReadOptions(block_size=LONGEST_ROW))
     # Arrow's reader of JSON takes text as it comes; this finds what is not UTF-8.
     table.validate(full=True)
     return table

@@ -32,6 +32,20 @@ def test_csv_keeps_words_that_look_like_missing_values():
     assert table["country"].values.tolist() == ["NA", "null", None, "France"]
 
 
+LONG = "word " * 500_000
+"""More than Arrow reads at a time if nothing else is said."""
+
+
+@pytest.mark.parametrize(
+    ("name", "row"), [("a.csv", f"{LONG},1\n"), ("a.csv", f'"{LONG}\nand on",1\n'), ("a.jsonl", f'{{"t": "{LONG}", "y": 1}}\n')]
+)
+def test_a_row_may_hold_a_long_text(name, row):
+    content = ("t,y\n" if name.endswith("csv") else "") + row * 3
+    table = read_files([(name, content.encode())], DataFormat.AUTO).table(["t", "y"])
+    assert [len(text) >= len(LONG) for text in table["t"].values] == [True] * 3
+    assert table["y"].values.tolist() == [1, 1, 1]
+
+
 def test_csv_numbers_may_be_missing():
     column = read_files([("a.csv", b"x,y\n1,1\n,2\nNaN,3\n")], DataFormat.AUTO).table(["x"])["x"]
     assert column.missing.tolist() == [False, True, True]
