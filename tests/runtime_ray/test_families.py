@@ -117,3 +117,37 @@ def test_a_recurrent_network_forecasts_alike_on_one_worker_and_on_two_and_is_ask
     [answers] = served(tmp_path / "2", monkeypatch).infer([Tensor("features", windows)]).values()
     wrong = np.sqrt(np.mean((answers - y[372:400]) ** 2))
     assert wrong < 0.5 * np.sqrt(np.mean((y[371:399] - y[372:400]) ** 2)), "the last value would do as well"
+
+
+@pytest.mark.parametrize("family", ["Transformer", "Pretrained"])
+def test_two_workers_learn_what_texts_say_and_are_asked_in_words(
+    ray: PrivateRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    pytest.importorskip("peft")
+    from tests.support.pretrained import save
+    from tests.support.texts import MOODS, reviews
+
+    (tmp_path / "reviews.csv").write_text("\n".join(["review,mood", *reviews(200)]))
+    changes: dict[str, Any] = {
+        "data": {
+            "configMapRef": {"name": "reviews", "key": "reviews.csv"},
+            "target": "mood",
+            "text": {"column": "review", "maxTokens": 32},
+        },
+        "dataFile": str(tmp_path / "reviews.csv"),
+        "training": {"epochs": 15, "optimizer": {"learningRate": 0.003}},
+    }
+    if family == "Transformer":
+        changes["model"] = {"family": family, "transformer": {"layers": 2, "heads": 2, "modelSize": 32}}
+    else:
+        save(tmp_path / "bert", "Bert")
+        place = {"uri": f"file://{tmp_path}/bert"}
+        lora = {"method": "LoRA", "lora": {"rank": 8}}
+        changes |= {"model": {"family": family, "pretrained": place | lora}, "baseLocation": place}
+    manifest = trained(ray, tmp_path / "run", 2, **changes)
+    accuracy = {(metric["name"], metric["part"]): metric["value"] for metric in manifest["metrics"]}
+    assert accuracy["Accuracy", "Test"] > 0.9
+    asked = np.empty(2, dtype=np.object_)
+    asked[:] = ["the room was good and in the end the food was bad", "the food was bad and in the end the staff was good"]
+    answers = served(tmp_path / "run", monkeypatch).infer([Tensor("text", asked)])
+    assert answers["label"].tolist() == list(MOODS)
