@@ -17,7 +17,8 @@ class Handover:
     for seconds, and with it the renewal of the lease and the answers to the kubelet.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
@@ -33,8 +34,8 @@ class Handover:
         self._loop.call_soon_threadsafe(self._work)
 
     def _work(self) -> None:
-        end = time.monotonic() + TURN_SECONDS
-        while time.monotonic() < end:
+        end = self._clock() + TURN_SECONDS
+        while self._clock() < end:
             with self._lock:
                 if not self._calls:
                     self._awake = False

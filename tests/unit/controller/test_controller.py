@@ -305,7 +305,8 @@ class MadeAgain:
         await self._store.delete(JOB, old["metadata"]["uid"])
         listed = await self._store.list_all(kind)
         await self._store.put(fresh(job_manifest()))
-        await asyncio.sleep(0.01)
+        # The watch tells of both before the listing arrives.
+        await asyncio.sleep(0)
         return listed
 
 
