@@ -93,6 +93,24 @@ class HereRun:
         return {(metric.name, metric.part): metric.value for metric in found}
 
 
+def changed_alike_when_interrupted(config: TrainingConfig, folder: Path) -> tuple[set[str], set[str]]:
+    """Hold that a run which is interrupted after two epochs ends with the weights and buffers of an undisturbed one.
+
+    Returns the names of those that training changed, and of all. The checkpoint goes into the folder.
+    """
+    whole, interrupted, resumed = (HereRun(config) for _ in range(3))
+    interrupted.to_the_end(2).run.save(folder)
+    resumed.run.restore(folder)
+    assert resumed.run.course.epoch == 2
+    whole.to_the_end()
+    resumed.to_the_end()
+    start, state = HereRun(config).state, whole.state
+    assert set(state) == set(whole.plan.architecture.shapes | whole.plan.architecture.buffers)
+    for name, values in state.items():
+        assert np.array_equal(values, resumed.state[name]), name
+    return {name for name, values in state.items() if not np.array_equal(values, start[name])}, set(state)
+
+
 @dataclass(frozen=True)
 class Came:
     """What a run of two workers came to: its losses, the model, and how many parameters the first worker itself held."""

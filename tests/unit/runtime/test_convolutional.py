@@ -10,7 +10,7 @@ import pytest
 from eagleray_runtime.contract.blocks import Initialization, InitializationMethod
 from eagleray_runtime.models.architecture import Convolutional
 from eagleray_runtime.models.initialization import initial_parameters
-from tests.support.torch_runs import HereRun
+from tests.support.torch_runs import HereRun, changed_alike_when_interrupted
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -34,17 +34,8 @@ def test_it_tells_more_digits_apart_than_a_perceptron_of_the_same_epochs(digits)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_an_interrupted_run_ends_with_the_weights_and_statistics_of_an_undisturbed_one(digits, tmp_path, shape):
     config = digits(rows=200, training=FOUR_EPOCHS | {"earlyStopping": {}}, dropout=0.3, **SHAPE | shape)
-    whole, interrupted, resumed = (HereRun(config) for _ in range(3))
-    interrupted.to_the_end(2).run.save(tmp_path)
-    resumed.run.restore(tmp_path)
-    assert resumed.run.course.epoch == 2
-    whole.to_the_end()
-    resumed.to_the_end()
-    start = HereRun(config).state
-    assert set(whole.state) == set(whole.plan.architecture.shapes | whole.plan.architecture.buffers)
-    for name, values in whole.state.items():
-        assert np.array_equal(values, resumed.state[name]), name
-        assert not np.array_equal(values, start[name]), name
+    changed, every = changed_alike_when_interrupted(config, tmp_path)
+    assert changed == every
 
 
 def test_another_seed_trains_another_model(digits):

@@ -6,7 +6,7 @@ import pytest
 from eagleray_runtime.contract.blocks import Activation, Initialization, InitializationMethod
 from eagleray_runtime.models.architecture import Recurrent
 from eagleray_runtime.models.initialization import decide, initial_parameters
-from tests.support.torch_runs import HereRun
+from tests.support.torch_runs import HereRun, changed_alike_when_interrupted
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -72,17 +72,8 @@ def test_it_tells_what_class_comes_next(series):
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "Plain"])
 def test_an_interrupted_run_ends_with_the_weights_of_an_undisturbed_one(series, tmp_path, cell):
     config = series(waves(200), {"epochs": 4, "earlyStopping": {}}, {"windowSteps": 8}, **DEEP | {"cell": cell})
-    whole, interrupted, resumed = (HereRun(config) for _ in range(3))
-    interrupted.to_the_end(2).run.save(tmp_path)
-    resumed.run.restore(tmp_path)
-    assert resumed.run.course.epoch == 2
-    whole.to_the_end()
-    resumed.to_the_end()
-    start = HereRun(config).state
-    assert set(whole.state) == set(whole.plan.architecture.shapes)
-    for name, values in whole.state.items():
-        assert np.array_equal(values, resumed.state[name]), name
-        assert not np.array_equal(values, start[name]), name
+    changed, every = changed_alike_when_interrupted(config, tmp_path)
+    assert changed == every
 
 
 def architecture(**fields):

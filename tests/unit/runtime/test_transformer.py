@@ -17,7 +17,7 @@ from eagleray_runtime.training.estimate import estimate
 from eagleray_runtime.training.outcome import Outcome
 from eagleray_runtime.training.trial import judged
 from tests.support.texts import MOODS, fable, reviews
-from tests.support.torch_runs import HereRun, Wanted, by_two_workers
+from tests.support.torch_runs import HereRun, Wanted, by_two_workers, changed_alike_when_interrupted
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -241,17 +241,8 @@ def test_a_decoder_foresees_better_than_the_frequencies_of_tokens_would(text_job
 def test_an_interrupted_run_ends_with_the_weights_of_an_undisturbed_one(text_job, tmp_path, shape):
     training = {"epochs": 4, "batchSize": 16, "earlyStopping": {}}
     config = text_job(training, rows=reviews(80), story=fable(60), dropout=0.2, **shape)
-    whole, interrupted, resumed = (HereRun(config) for _ in range(3))
-    interrupted.to_the_end(2).run.save(tmp_path)
-    resumed.run.restore(tmp_path)
-    assert resumed.run.course.epoch == 2
-    whole.to_the_end()
-    resumed.to_the_end()
-    start = HereRun(config).state
-    assert set(whole.state) == set(whole.plan.architecture.shapes)
-    for name, values in whole.state.items():
-        assert np.array_equal(values, resumed.state[name]), name
-        assert not np.array_equal(values, start[name]), name
+    changed, every = changed_alike_when_interrupted(config, tmp_path)
+    assert changed == every
 
 
 def test_parts_of_a_step_come_to_the_step_of_the_whole(text_job):
