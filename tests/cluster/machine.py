@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .commands import run
-from .errors import ClusterError, UnavailableError
+from .errors import UnavailableError
 
 #: Debian package and a file that shows it is there (some bring no program of their own name).
 PACKAGES: dict[str, str] = {
@@ -59,7 +59,7 @@ def require_room(folder: Path, gigabytes: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free / 2**30
     if free < gigabytes:
-        raise ClusterError(f"{folder} has {free:.1f} GiB free and {gigabytes} GiB are needed: make room, then repeat")
+        raise UnavailableError(f"{folder} has {free:.1f} GiB free and {gigabytes} GiB are needed: make room, then repeat")
 
 
 def install_packages(say: Callable[[str], None]) -> None:

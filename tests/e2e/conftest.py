@@ -74,7 +74,10 @@ def node() -> Node:
 
 @pytest.fixture(scope="session")
 def torch_image(node: Node) -> None:
-    node.load_image("torch")
+    try:
+        node.load_image("torch")
+    except UnavailableError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

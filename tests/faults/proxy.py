@@ -113,6 +113,7 @@ class Proxy:
         self._server = server
         self._runners: list[web.AppRunner] = []
         self._session: aiohttp.ClientSession | None = None
+        self._watches: set[aiohttp.ClientResponse] = set()
 
     async def __aenter__(self) -> Self:
         self._session = self._server.session(auto_decompress=True)
@@ -147,6 +148,12 @@ class Proxy:
             for call in self.journal
             if call.writes and call.began >= since and (namespace is None or call.namespace == namespace)
         ]
+
+    def spoil(self, fault: Fault) -> None:
+        """From now on all meets this fault; watches that are open break off, as they would meet it only when begun again."""
+        self.fault = fault
+        for watch in self._watches:
+            watch.close()
 
     async def _handle(self, operator: str, request: web.Request) -> web.StreamResponse:
         call = Call.of(operator, request)
@@ -195,8 +202,12 @@ class Proxy:
             response = web.StreamResponse(headers={"Content-Type": "application/json"})
             response.enable_chunked_encoding()
             await response.prepare(request)
-            async for line in fault.stream(call, _lines(found.content)):
-                await response.write(line)
+            self._watches.add(found)
+            try:
+                async for line in fault.stream(call, _lines(found.content)):
+                    await response.write(line)
+            finally:
+                self._watches.discard(found)
             return response
 
 

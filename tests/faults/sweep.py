@@ -134,7 +134,7 @@ class Sweep:
         made = {name: make() for name, make in faults.items()}
         plays = [(name, scenario, self.play(scenario)) for name in made for scenario in SCENARIOS for _ in range(copies)]
         [only, *more] = made.values()
-        self._stage.proxy.fault = Shared({play.namespace: made[name] for name, _, play in plays}) if more else only
+        self._stage.proxy.spoil(Shared({play.namespace: made[name] for name, _, play in plays}) if more else only)
         async with self._stage.kubelet():
             ends = await self._perform([(scenario, play) for _, scenario, play in plays], before_the_end=self._lift)
         for (name, scenario, _), (problem, dump) in zip(plays, ends, strict=True):

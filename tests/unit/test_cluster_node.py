@@ -220,7 +220,7 @@ class TestMachine:
             machine.require_programs("sh", "no-such-program")
 
     def test_a_full_disk_is_told_before(self, tmp_path: Path) -> None:
-        with pytest.raises(ClusterError, match="1000000 GiB are needed"):
+        with pytest.raises(UnavailableError, match="1000000 GiB are needed"):
             machine.require_room(tmp_path, 1_000_000)
 
     @pytest.mark.parametrize(
