@@ -2,8 +2,8 @@
 
     python -m tests.tiers [TIER ...]
 
-The tier e2e, which mostly waits for pods, runs beside those that compute; the tier faults, which tells late from lost by the
-clock, runs alone. A tier that this machine cannot run says so by name and does not fail the rest; whatever can run must pass.
+Most run two at a time, for they wait as much as they compute; the tier faults, which tells late from lost by the clock, runs
+alone. A tier that this machine cannot run says so by name and does not fail the rest; whatever can run must pass.
 """
 
 import argparse
@@ -33,6 +33,7 @@ class Tier:
     about: str
     missing: Callable[[], str | None] = lambda: None
     environment: Callable[[], dict[str, str]] = dict
+    options: tuple[str, ...] = ()
 
 
 def cache() -> Path:
@@ -45,7 +46,7 @@ def with_torch() -> dict[str, str]:
 
     It holds what the lock names and nothing of this checkout, so that all checkouts share it, for one version of Python each.
     """
-    lock = REPOSITORY / "requirements" / "all.txt"
+    lock = REPOSITORY / "requirements" / "torch.txt"
     key = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()[:12]
     folder = cache() / f"torch-{key}"
     done = folder / "complete"
@@ -80,7 +81,7 @@ def no_node() -> str | None:
 
 
 TIERS = (
-    Tier("fast", FAST, "decisions, builders, engines, protocol, chart"),
+    Tier("fast", FAST, "decisions, builders, engines, protocol, chart", options=("--numprocesses", "auto")),
     Tier("ray", "ray and not torch", "train and serve on a private Ray of this machine"),
     Tier("torch", "torch", "the torch engine, and NumPy's gradients against autograd", no_room_for_torch, with_torch),
     Tier("integration", "integration", "the operator on a real kube-apiserver and etcd", no_go),
@@ -89,8 +90,8 @@ TIERS = (
 )
 
 
-STAGES = ((("fast",),), (("faults",),), (("ray", "torch", "integration"), ("e2e",)))
-"""One after the other; the lanes of a stage run side by side, the tiers of a lane one after the other."""
+STAGES = (("fast",), ("faults",), ("e2e", "torch", "ray", "integration"))
+"""One after the other; of a stage two tiers run at a time, the longest first."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def run(tier: Tier, told: Path | None) -> Outcome:
         return Outcome(tier.name, None, f"cannot run here: {why}")
     say(f"=== {tier.name} begins: {tier.about}")
     begin = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-q", "-m", tier.markers, "tests"]
+    command = [sys.executable, "-m", "pytest", "-q", *tier.options, "-m", tier.markers, "tests"]
     environment = os.environ | tier.environment()
     if told is None:
         code = subprocess.run(command, cwd=REPOSITORY, env=environment, check=False).returncode
@@ -124,13 +125,12 @@ def run(tier: Tier, told: Path | None) -> Outcome:
     return Outcome(tier.name, code == 0, words, seconds)
 
 
-def side_by_side(lanes: list[list[Tier]]) -> list[Outcome]:
-    """Run the lanes at the same time; one that is alone shows what pytest says as it comes."""
-    if len(lanes) < 2:
-        return [run(tier, None) for lane in lanes for tier in lane]
-    with tempfile.TemporaryDirectory(prefix="eagleray-tests-") as folder, ThreadPoolExecutor(len(lanes)) as pool:
-        outcomes = pool.map(lambda lane: [run(tier, Path(folder) / tier.name) for tier in lane], lanes)
-        return [outcome for lane in outcomes for outcome in lane]
+def side_by_side(tiers: list[Tier]) -> list[Outcome]:
+    """Run the tiers of a stage; one that is alone shows what pytest says as it comes."""
+    if len(tiers) < 2:
+        return [run(tier, None) for tier in tiers]
+    with tempfile.TemporaryDirectory(prefix="eagleray-tests-") as folder, ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda tier: run(tier, Path(folder) / tier.name), tiers))
 
 
 def say(words: str) -> None:
@@ -146,8 +146,7 @@ def main() -> int:
         parser.error(f"no such tier: {', '.join(sorted(unknown))}")
     outcomes: list[Outcome] = []
     for stage in STAGES:
-        lanes = [tiers for lane in stage if (tiers := [known[name] for name in lane if name in wanted])]
-        outcomes += side_by_side(lanes)
+        outcomes += side_by_side([known[name] for name in stage if name in wanted])
     say("\n=== tiers")
     for outcome in outcomes:
         say(f"{outcome.tier:12} {outcome.seconds:6.0f} s  {outcome.words}")
