@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from eagleray_operator.api.common import Metadata, Quantity, Runtime
+from eagleray_operator.api.common import Metadata, Quantity, Runtime, Scheduling
 from eagleray_operator.api.conditions import Condition
 from eagleray_operator.api.reasons import Reason
 from eagleray_runtime.contract.blocks import Block, Engine, Reference, Rule, exactly_one_of, not_both
@@ -106,6 +106,7 @@ class ModelDeploymentSpec(Block):
     )
     autoscaling: Autoscaling | None = Field(None, description="How the number of replicas follows the load; excludes replicas.")
     runtime: Runtime = Field(default_factory=Runtime, description="The pods' software.")
+    scheduling: Scheduling = Field(default_factory=Scheduling, description="Where the pods run.")
 
 
 class RevisionState(StrEnum):

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from eagleray_operator.api.common import Metadata, Quantity, Runtime
+from eagleray_operator.api.common import Metadata, Quantity, Runtime, Scheduling
 from eagleray_operator.api.conditions import Condition
 from eagleray_operator.api.reasons import Reason
 from eagleray_runtime.contract import blocks
@@ -90,7 +90,7 @@ class RunPolicy(Block):
     )
 
 
-IMMUTABLE = ("data", "model", "training", "evaluation", "search", "output", "runtime")
+IMMUTABLE = ("data", "model", "training", "evaluation", "search", "output", "runtime", "scheduling")
 
 
 class TrainingJobSpec(Block):
@@ -228,6 +228,7 @@ class TrainingJobSpec(Block):
     output: Output = Field(default_factory=Output, description="Where the model goes.")
     workers: Workers = Field(default_factory=Workers, description="The workers that train.")
     runtime: Runtime = Field(default_factory=Runtime, description="The pods' software.")
+    scheduling: Scheduling = Field(default_factory=Scheduling, description="Where the pods run.")
     run_policy: RunPolicy = Field(default_factory=RunPolicy, description="Limits over all attempts of the job.")
     suspend: bool = Field(
         False,

@@ -1,9 +1,11 @@
 """Pod templates of Ray clusters: restricted pod security, and no Kubernetes API token within reach of the user's code."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from eagleray_operator.api.common import EnvVar, Runtime, Scheduling
 from eagleray_operator.settings import Settings
 from eagleray_runtime.contract import names as runtime_names
 
@@ -27,7 +29,7 @@ KUBE_API_VOLUME = "kube-api"
 class RayPod:
     """What the Ray container of one group gets; `gpus` is a whole number of devices.
 
-    `restarts` tells whether the kubelet starts it again when it has ended.
+    `restarts` tells whether the kubelet starts it again when it has ended; `runtime` and `scheduling` are the user's.
     """
 
     image: str
@@ -39,6 +41,8 @@ class RayPod:
     mounts: list[dict[str, Any]] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
     restarts: bool = True
+    runtime: Runtime = field(default_factory=Runtime)
+    scheduling: Scheduling = field(default_factory=Scheduling)
 
 
 def logical_cpus(cpus: float) -> int:
@@ -88,6 +92,8 @@ def template(pod: RayPod, settings: Settings, *, kube_api: bool = False) -> dict
             # KubeRay would mount the autoscaler's token, which may delete pods, into the container of the user's code.
             "automountServiceAccountToken": False,
             **({} if pod.restarts else {"restartPolicy": "Never"}),
+            **pod.scheduling.model_dump(mode="json", by_alias=True, exclude_none=True),
+            **_pull_secrets(pod.runtime),
             "securityContext": POD_SECURITY,
             "containers": [
                 {
@@ -95,7 +101,7 @@ def template(pod: RayPod, settings: Settings, *, kube_api: bool = False) -> dict
                     "image": pod.image,
                     "imagePullPolicy": settings.images.pull_policy,
                     "securityContext": CONTAINER_SECURITY,
-                    "env": [{"name": name, "value": value} for name, value in sorted(environment.items())],
+                    "env": _variables(environment, pod.runtime.env or []),
                     "resources": resources,
                     "volumeMounts": pod.mounts,
                 }
@@ -103,6 +109,20 @@ def template(pod: RayPod, settings: Settings, *, kube_api: bool = False) -> dict
             "volumes": volumes,
         },
     }
+
+
+def _variables(ours: Mapping[str, str], theirs: Sequence[EnvVar]) -> list[dict[str, Any]]:
+    """Variables by name; the user's stand in for ours."""
+    by_name: dict[str, dict[str, Any]] = {name: {"value": value} for name, value in ours.items()}
+    for variable in theirs:
+        found = variable.model_dump(by_alias=True, exclude_none=True, exclude={"name"})
+        by_name[variable.name] = found if variable.value is not None else {"valueFrom": found}
+    return [{"name": name, **content} for name, content in sorted(by_name.items())]
+
+
+def _pull_secrets(runtime: Runtime) -> dict[str, Any]:
+    named = runtime.image_pull_secrets
+    return {"imagePullSecrets": [secret.model_dump() for secret in named]} if named else {}
 
 
 def _kube_api_volume() -> dict[str, Any]:

@@ -108,6 +108,8 @@ def _render(job: TrainingJob, attempt: int, training: Training, settings: Settin
         volumes=volumes,
         mounts=mounts,
         labels=names.labels(names.TRAINING_JOB, job.metadata.name, attempt=str(attempt)),
+        runtime=spec.runtime,
+        scheduling=spec.scheduling,
     )
     token = names.ray_token_secret(job.metadata.uid, attempt)
     if training.engine is Engine.NUMPY:

@@ -175,6 +175,8 @@ def _render(deployment: ModelDeployment, serving: Serving, settings: Settings) -
         volumes=volumes,
         mounts=mounts,
         labels=labels,
+        runtime=spec.runtime,
+        scheduling=spec.scheduling,
     )
     head = pods.RayPod(
         image=serving.image,
@@ -184,6 +186,8 @@ def _render(deployment: ModelDeployment, serving: Serving, settings: Settings) -
         volumes=volumes,
         mounts=mounts,
         labels=labels,
+        runtime=spec.runtime,
+        scheduling=spec.scheduling,
     )
     manifest: dict[str, Any] = {
         "apiVersion": "ray.io/v1",

@@ -53,12 +53,15 @@ class Mounts:
         contents: dict[str, dict[str, bytes] | Path] = {}
         for mount in container.get("volumeMounts", []):
             contents[mount["mountPath"]] = await self._content_of(namespace, volumes[mount["name"]])
-        return self._write(self._directory / name, container.get("env", []), contents, self.claims(namespace))
+        variables = {
+            variable["name"]: await self._value_of(namespace, variable)
+            for variable in container.get("env", [])
+            if not variable["name"].startswith("RAY_")
+        }
+        return self._write(self._directory / name, variables, contents, self.claims(namespace))
 
     @staticmethod
-    def _write(
-        folder: Path, variables: list[dict[str, str]], contents: dict[str, dict[str, bytes] | Path], claims: Path
-    ) -> Mounted:
+    def _write(folder: Path, variables: Mapping[str, str], contents: dict[str, dict[str, bytes] | Path], claims: Path) -> Mounted:
         places: dict[str, Path] = {}
         for index, (mount, content) in enumerate(contents.items()):
             place = content if isinstance(content, Path) else folder / str(index)
@@ -66,11 +69,7 @@ class Mounts:
             for key, value in content.items() if isinstance(content, dict) else ():
                 _write(place / key, value)
             places[mount] = place
-        environment = {
-            variable["name"]: _moved(variable["value"], places)
-            for variable in variables
-            if "value" in variable and not variable["name"].startswith("RAY_")
-        }
+        environment = {name: _moved(value, places) for name, value in variables.items()}
         environment[runtime_names.PVC_ROOT_ENV] = str(claims)
         config = Path(environment[runtime_names.CONFIG_PATH_ENV])
         written = json.loads(config.read_text(encoding="utf-8"))
@@ -80,6 +79,15 @@ class Mounts:
     def remove(self, name: str) -> None:
         """Remove what was written for a name."""
         shutil.rmtree(self._directory / name, ignore_errors=True)
+
+    async def _value_of(self, namespace: str, variable: Mapping[str, Any]) -> str:
+        """The value of a variable, be it that of a key."""
+        if "value" in variable:
+            return str(variable["value"])
+        [(source, reference)] = variable["valueFrom"].items()
+        items = {"items": [{"key": reference["key"], "path": "value"}]}
+        kind = "Secret" if source == "secretKeyRef" else "ConfigMap"
+        return (await self._content(kind, namespace, reference["name"], items))["value"].decode()
 
     async def _content_of(self, namespace: str, volume: Mapping[str, Any]) -> dict[str, bytes] | Path:
         """Files of a volume, or the folder that it is."""

@@ -88,7 +88,7 @@ async def _run(manifests: list[Manifest], display: Display, end_when_settled: bo
         display.say("Starting a private Ray")
         try:
             async with LocalRun(volumes) as session:
-                _note_images(manifests, display)
+                _note_what_is_for_pods(manifests, display)
                 await session.apply(manifests)
 
                 def told() -> bool:
@@ -112,9 +112,17 @@ async def _run(manifests: list[Manifest], display: Display, end_when_settled: bo
     return 1 if failed(views) else 0
 
 
-def _note_images(manifests: list[Manifest], display: Display) -> None:
+def _note_what_is_for_pods(manifests: list[Manifest], display: Display) -> None:
+    """Tell which fields mean nothing where there are no pods."""
     for manifest in manifests:
-        image = (manifest.get("spec") or {}).get("runtime", {}).get("image")
-        if image:
+        spec = manifest.get("spec") or {}
+        runtime = spec.get("runtime") or {}
+        left = [f"runtime.image {runtime['image']}"] if runtime.get("image") else []
+        left += ["runtime.imagePullSecrets"] if runtime.get("imagePullSecrets") else []
+        left += [
+            f"runtime.env {variable['name']}" for variable in runtime.get("env") or [] if variable["name"].startswith("RAY_")
+        ]
+        left += ["scheduling"] if spec.get("scheduling") else []
+        if left:
             title = f"{manifest['kind']} {manifest['metadata']['name']}"
-            display.say(f"{title}  runtime.image {image} is left aside: this machine's Python runs it")
+            display.say(f"{title}  {', '.join(left)} left aside: there are no pods, this machine's Python and Ray run it")

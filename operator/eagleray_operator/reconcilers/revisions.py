@@ -18,7 +18,8 @@ def content(spec: ModelDeploymentSpec, uri: str, digest: str | None, engine: str
         "secret": spec.model.secret_ref.name if spec.model.secret_ref else None,
         "engine": engine,
         "resources": spec.resources.model_dump(mode="json", by_alias=True, exclude_none=True),
-        "image": spec.runtime.image,
+        **spec.runtime.model_dump(mode="json", by_alias=True, exclude_none=True),
+        **spec.scheduling.model_dump(mode="json", by_alias=True, exclude_none=True),
         "autoscaling": True if spec.autoscaling else None,
     }
     return {key: value for key, value in values.items() if value is not None}

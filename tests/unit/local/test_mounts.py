@@ -1,5 +1,6 @@
 import base64
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ def plain(kind: str, name: str, **content: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": "default"}, **content}
 
 
-def template(*volumes: tuple[str, str, dict[str, Any]]) -> dict[str, Any]:
+def template(*volumes: tuple[str, str, dict[str, Any]], variables: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     all_volumes = (("config", "/etc/eagleray", {"configMap": {"name": "config"}}), *volumes)
     return {
         "spec": {
@@ -24,7 +25,8 @@ def template(*volumes: tuple[str, str, dict[str, Any]]) -> dict[str, Any]:
                     "env": [
                         {"name": "EAGLERAY_CONFIG", "value": "/etc/eagleray/config.json"},
                         {"name": "RAY_worker_niceness", "value": "0"},
-                        {"name": "FROM_ELSEWHERE", "valueFrom": {}},
+                        {"name": "RAY_FROM_ELSEWHERE", "valueFrom": {"secretKeyRef": {"name": "none", "key": "none"}}},
+                        *variables,
                     ],
                     "volumeMounts": [{"name": name, "mountPath": path} for name, path, _ in all_volumes],
                 }
@@ -69,6 +71,19 @@ async def test_paths_below_mounts_become_paths_of_this_machine(mounts: Mounts) -
     assert set(mounted.environment) == {"EAGLERAY_CONFIG", "EAGLERAY_PVC_ROOT"}
     mounts.remove("a")
     assert not mounted.config.exists()
+
+
+async def test_variables_come_from_where_they_are_kept(mounts: Mounts) -> None:
+    variables = [
+        {"name": "PLAIN", "value": "1"},
+        {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "AWS_ACCESS_KEY_ID"}}},
+        {"name": "ROWS", "valueFrom": {"configMapKeyRef": {"name": "rows", "key": "rows.csv"}}},
+    ]
+    mounted = await mounts.make("a", "default", template(variables=variables))
+    assert {name: mounted.environment[name] for name in ("PLAIN", "KEY", "ROWS")} == {"PLAIN": "1", "KEY": "id", "ROWS": "x"}
+    missing = {"name": "NONE", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "other"}}}
+    with pytest.raises(MountError, match='secret "keys" has no key other; it has AWS_ACCESS_KEY_ID'):
+        await mounts.make("b", "default", template(variables=[missing]))
 
 
 async def test_a_secret_that_may_be_missing_is_an_empty_folder(mounts: Mounts) -> None:

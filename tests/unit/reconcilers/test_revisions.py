@@ -18,9 +18,12 @@ def test_what_needs_new_pods_names_another():
         revision(),
         revision(resources={"cpus": 2}),
         revision(runtime={"image": "x"}),
+        revision(runtime={"env": [{"name": "A", "value": "1"}]}),
+        revision(runtime={"env": [{"name": "A", "value": "2"}]}),
+        revision(scheduling={"nodeSelector": {"gpu": "h100"}}),
         revision(autoscaling={"maxReplicas": 2}),
     }
-    assert len(different) == 4
+    assert len(different) == 7
 
 
 def test_the_name_of_a_content_never_changes():
