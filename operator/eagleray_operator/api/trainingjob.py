@@ -82,6 +82,13 @@ class RunPolicy(Block):
         le=100,
         description="How often an attempt that a retry can help is repeated, from its checkpoint. Default 3.",
     )
+    start_deadline_seconds: int | None = Field(
+        None,
+        ge=30,
+        le=INT32_MAX,
+        description="Seconds that the pods of an attempt may take to start, in queues for nodes and images too; a change holds "
+        "from the next attempt. Unset means the platform's number.",
+    )
     ttl_seconds_after_finished: int | None = Field(
         None,
         ge=0,

@@ -131,7 +131,7 @@ def _render(job: TrainingJob, attempt: int, training: Training, settings: Settin
         "entrypoint": runtime_names.TRAINING_ENTRYPOINT,
         "shutdownAfterJobFinishes": True,
         "backoffLimit": 0,
-        "preRunningDeadlineSeconds": settings.start_deadline_seconds,
+        "preRunningDeadlineSeconds": spec.run_policy.start_deadline_seconds or settings.start_deadline_seconds,
         "rayClusterSpec": cluster,
     }
     manifest = {
