@@ -216,6 +216,10 @@ class TrainingJobSpec(Block):
             "there with normalization Layer or None: drop it",
         ),
         Rule(
+            "!has(self.model.pretrained) || self.model.pretrained.method != 'HeadOnly' || has(self.data.target)",
+            "method HeadOnly learns the layer that tells data.target: set it, or learn by Full or LoRA",
+        ),
+        Rule(
             "self.model.family != 'Pretrained' || self.training.parallelism.strategy != 'FSDP'",
             "a pretrained model is not shared out between workers: drop training.parallelism.strategy",
         ),

@@ -67,11 +67,12 @@ def begun(architecture: Pretrained, folder: Path, wanted: blocks.Pretrained, see
             f"{architecture.base} ({architecture.config['model_type']}) sees a whole text at once and cannot go on with one: "
             "name a decoder, or data.target to tell what a text is"
         )
-    lacking = {*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])}
+    anew = {*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])}
+    body = f"{model.base_model_prefix}."
+    lacking = anew
     if not goes_on:
         # What is behind the model itself begins anew, as the layer between that some models were saved without.
-        body = f"{model.base_model_prefix}."
-        lacking = {name for name in lacking if name.startswith(body) and ".pooler." not in name}
+        lacking = {name for name in anew if name.startswith(body) and ".pooler." not in name}
     if lacking:
         raise ModelInvalid(
             f"{architecture.base} lacks weights that its configuration asks for, or has them in other sizes, such as "
@@ -79,11 +80,28 @@ def begun(architecture: Pretrained, folder: Path, wanted: blocks.Pretrained, see
         )
     if wanted.method is FineTuning.LORA:
         return LoRANetwork(architecture, model, wanted.lora or blocks.LoRA())
+    if wanted.method is FineTuning.HEAD_ONLY:
+        for name, values in model.named_parameters():
+            values.requires_grad_(name in anew or not name.startswith(body))
+        return PartNetwork(architecture, model.train())
     return PretrainedNetwork(architecture, model.train())
 
 
-class LoRANetwork(PretrainedNetwork):
-    """A model with small matrices beside its own, which alone are its state, with the last layer where that begins anew."""
+class PartNetwork(PretrainedNetwork):
+    """A model of which a part alone is learned, and is its state: the parameters that have gradients."""
+
+    def learned(self) -> dict[str, torch.Tensor]:
+        """What training changes, by name."""
+        return {name: values for name, values in self.model.named_parameters() if values.requires_grad}
+
+    def whole(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The model with a state in its place."""
+        self.load_state_dict(state)
+        return own_state(self.model)
+
+
+class LoRANetwork(PartNetwork):
+    """A model with small matrices beside its own, which are learned, with the last layer where that begins anew."""
 
     def __init__(self, architecture: Pretrained, model: Any, wanted: blocks.LoRA) -> None:
         config = LoraConfig(
@@ -101,10 +119,6 @@ class LoRANetwork(PretrainedNetwork):
         except ValueError as error:
             raise ModelInvalid(f"model.pretrained.lora does not go with {architecture.base}: {error}") from error
         super().__init__(architecture, adapted.train())
-
-    def learned(self) -> dict[str, torch.Tensor]:
-        """What training changes, by name."""
-        return {name: values for name, values in self.model.named_parameters() if values.requires_grad}
 
     def whole(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The model with the small matrices of a state added to its own; the network is of no use afterwards."""

@@ -1,5 +1,7 @@
 """What the device that trains decides, where the spec leaves it open."""
 
+import math
+from collections import Counter
 from dataclasses import dataclass
 
 from eagleray_runtime.contract.blocks import FineTuning, LoRA, OptimizerType, Precision, Strategy
@@ -69,10 +71,15 @@ def state_bytes(plan: Plan) -> int:
 
 
 def _learned(plan: Plan) -> int:
-    """Parameters that have gradients: all, or about those of LoRA's two matrices beside each of the layers."""
+    """Parameters that have gradients: all, those behind the model itself, or about LoRA's two matrices beside each layer."""
     tuning = plan.tuning
-    if tuning is None or tuning.method is not FineTuning.LORA:
+    if tuning is None or tuning.method is FineTuning.FULL:
         return plan.architecture.parameters
+    if tuning.method is FineTuning.HEAD_ONLY:
+        sizes: Counter[str] = Counter()
+        for name, shape in plan.architecture.shapes.items():
+            sizes[name.partition(".")[0]] += math.prod(shape)
+        return plan.architecture.parameters - max(sizes.values())
     lora = tuning.lora or LoRA()
     ends = tuple(f"{name}.weight" for name in lora.target_modules) if lora.target_modules else ("",)
     matrices = [shape for name, shape in plan.architecture.shapes.items() if len(shape) == 2 and name.endswith(ends)]

@@ -126,6 +126,22 @@ def test_lora_of_the_named_layers_changes_no_others(tuning):
     assert any("query.weight" in name for name in changed)
 
 
+@pytest.mark.parametrize(("kind", "anew"), [("Bert", "classifier"), ("Llama", "score")])
+def test_head_only_learns_what_begins_anew_and_nothing_else(tuning, kind, anew):
+    config = tuning(kind, method="HeadOnly", training={"epochs": 10})
+    before, run = HereRun(config), HereRun(config).to_the_end()
+    changed = {name for name, values in run.state.items() if not np.array_equal(values, before.state[name])}
+    assert {name.rpartition(".")[0] for name in changed} == {anew}
+    assert set(run.run.network.learned()) == changed
+    assert run.metrics()["LogLoss", "Test"] < before.metrics()["LogLoss", "Test"]
+
+
+def test_an_interrupted_run_of_the_head_ends_with_the_weights_of_an_undisturbed_one(tuning, tmp_path):
+    config = tuning(method="HeadOnly", training={"epochs": 4, "batchSize": 16, "earlyStopping": {}}, rows=reviews(60))
+    changed, _ = changed_alike_when_interrupted(config, tmp_path)
+    assert changed
+
+
 def test_what_was_merged_computes_what_was_learned(tuning):
     run = HereRun(tuning(training={"epochs": 2}, **METHODS["by LoRA"])).to_the_end()
     x = run.dataset.test.x
@@ -295,8 +311,9 @@ def test_it_is_not_shared_out(tuning):
         HereRun(config)
 
 
-def test_lora_needs_less_memory_for_what_it_learns(tuning):
-    methods = ({}, {"method": "LoRA", "lora": {"rank": 1}})
-    whole, small = (state_bytes(HereRun(tuning(**method)).plan) for method in methods)
+def test_less_memory_is_needed_where_less_is_learned(tuning):
+    methods = ({}, {"method": "LoRA", "lora": {"rank": 1}}, {"method": "HeadOnly"})
+    whole, small, head = (state_bytes(HereRun(tuning(**method)).plan) for method in methods)
     # Parameters and their gradients, moments twice; of LoRA the parameters and little more.
     assert 0.25 * whole < small < 0.5 * whole
+    assert 0.25 * whole < head < small

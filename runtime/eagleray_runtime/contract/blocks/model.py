@@ -227,6 +227,7 @@ class FineTuning(StrEnum):
 
     FULL = "Full"
     LORA = "LoRA"
+    HEAD_ONLY = "HeadOnly"
 
 
 class LoRA(Block):
@@ -265,8 +266,8 @@ class Pretrained(Block):
     )
     method: FineTuning = Field(
         FineTuning.FULL,
-        description="Full learns all weights further; LoRA small matrices beside them, with far less memory for the optimizer. "
-        "The saved model is whole either way. Default Full.",
+        description="Full learns all weights further; LoRA small matrices beside them, with far less memory for the optimizer; "
+        "HeadOnly the layers alone that begin anew. The saved model is whole in each case. Default Full.",
     )
     lora: LoRA | None = Field(None, description="The small matrices of method LoRA. Unset means its defaults.")
 
