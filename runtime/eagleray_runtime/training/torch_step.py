@@ -16,7 +16,7 @@ from eagleray_runtime.data.dataset import Part
 from eagleray_runtime.data.scaling import Affine
 from eagleray_runtime.models.torch_losses import total_loss
 from eagleray_runtime.training import metrics
-from eagleray_runtime.training.augmentation import Light
+from eagleray_runtime.training.augmentation import KINDS
 from eagleray_runtime.training.order import dropout_stream, row_order
 from eagleray_runtime.training.patience import LOSS
 from eagleray_runtime.training.torch_parallel import interleaved
@@ -40,8 +40,8 @@ def epoch(run: Run, part: Rows) -> float:
     if plan.architecture.draws:
         torch.manual_seed(int(dropout_stream(plan.seed, course.epoch + 1, run.rank).integers(2**31)))
     augment = None
-    if plan.augmentation is Augmentation.LIGHT:
-        augment = Light(plan.seed, course.epoch + 1, *x.shape[:3])
+    if plan.augmentation is not Augmentation.NONE:
+        augment = KINDS[plan.augmentation](plan.seed, course.epoch + 1, *x.shape[:3])
     parts = plan.gradients.accumulation_steps
     total = torch.zeros((), device=x.device, dtype=run.dtype)
     # The workers' gradients are averaged, so a sum over all rows needs their number as a factor.

@@ -20,11 +20,11 @@ def ramps():
     return torch.from_numpy(np.broadcast_to(places, (ROWS, HEIGHT, WIDTH, 2)).astype(np.float32).copy())
 
 
-def versions(ramps, seed=0, epoch=1, rows=None):
-    from eagleray_runtime.training.augmentation import Light
+def versions(images, seed=0, epoch=1, rows=None, kind="Light"):
+    from eagleray_runtime.training.augmentation import KINDS
 
     rows = torch.arange(ROWS) if rows is None else rows
-    return Light(seed, epoch, ROWS, HEIGHT, WIDTH)(ramps, rows).numpy()
+    return KINDS[blocks.Augmentation(kind)](seed, epoch, ROWS, HEIGHT, WIDTH)(images, rows).numpy()
 
 
 def test_half_of_the_images_are_mirrored_and_all_are_moved_by_at_most_a_tenth(ramps):
@@ -40,17 +40,49 @@ def test_half_of_the_images_are_mirrored_and_all_are_moved_by_at_most_a_tenth(ra
     assert set(np.arange(HEIGHT)[10] - down[:, 10]) == {-2, -1, 0, 1, 2}
 
 
-def test_they_depend_on_seed_and_epoch_alone(ramps):
-    found = versions(ramps)
-    assert np.array_equal(found, versions(ramps))
-    assert not np.array_equal(found, versions(ramps, epoch=2))
-    assert not np.array_equal(found, versions(ramps, seed=1))
+@pytest.mark.parametrize("kind", ["Light", "Strong"])
+def test_they_depend_on_seed_and_epoch_alone(ramps, kind):
+    found = versions(ramps, kind=kind)
+    assert (found.shape, found.dtype) == (ramps.shape, np.float32)
+    assert np.array_equal(found, versions(ramps, kind=kind))
+    assert not np.array_equal(found, versions(ramps, kind=kind, epoch=2))
+    assert not np.array_equal(found, versions(ramps, kind=kind, seed=1))
     # However the rows are dealt to workers and batches.
     rows = torch.tensor([150, 3, 77])
-    assert np.array_equal(versions(ramps, rows=rows), found[rows.numpy()])
+    assert versions(ramps, kind=kind, rows=rows) == pytest.approx(found[rows.numpy()], abs=1e-5)
 
 
-def test_an_interrupted_run_sees_the_images_of_an_undisturbed_one_and_others_than_without(job, tmp_path, folder):
+def test_a_rectangle_of_half_of_them_is_covered():
+    from eagleray_runtime.training.augmentation import rectangles
+
+    covered = rectangles(np.random.default_rng(0), ROWS, HEIGHT, WIDTH)
+    shares = covered.mean(axis=(1, 2))
+    assert 0.4 < (shares > 0).mean() < 0.6
+    assert shares[shares > 0].min() > 0.01
+    assert 0.15 < shares.max() < 0.22
+    for image in covered[shares > 0]:
+        (down,), (across,) = image.any(axis=1).nonzero(), image.any(axis=0).nonzero()
+        assert image[down[0] : down[-1] + 1, across[0] : across[-1] + 1].all(), "it is a rectangle"
+    assert covered.any(axis=0).mean() > 0.9, "wherever, corners rarely"
+
+
+def test_strong_turns_zooms_and_lights_within_its_bounds(ramps):
+    """Seen on a ramp from left to right: its slope is turned by the angle, and scaled by zoom and contrast."""
+    found = versions(ramps[..., 1:], kind="Strong")[..., 0]
+    middle = found[:, 5:-5, 8:-8]
+    down, across = (np.median(np.diff(middle, axis=axis), axis=(1, 2)) for axis in (1, 2))
+    angles = np.degrees(np.arctan2(np.abs(down), np.abs(across)))
+    assert 5 < np.quantile(angles, 0.9) < 15.5
+    slopes = np.hypot(down, across)
+    slopes = slopes[slopes > 0.1]
+    assert len(slopes) > 0.8 * ROWS, "few are covered in the middle"
+    assert 1 / (1.25 * 1.5) - 0.01 < slopes.min() < 0.8
+    assert 1.25 < slopes.max() < 1.25 * 1.5 + 0.01
+    assert np.abs(found.mean(axis=(1, 2)) - found.mean()).std() > 1, "other brightness"
+
+
+@pytest.mark.parametrize("kind", ["Light", "Strong"])
+def test_an_interrupted_run_sees_the_images_of_an_undisturbed_one_and_others_than_without(job, tmp_path, folder, kind):
     for number in range(12):
         for name in ("across", "down"):
             path = tmp_path / "stripes" / name / f"{number}.png"
@@ -65,7 +97,7 @@ def test_an_interrupted_run_sees_the_images_of_an_undisturbed_one_and_others_tha
         made = job(model=model, training={"epochs": 4, "batchSize": 8}, **fields)
         return made.model_copy(update={"data": blocks.Data.model_validate(data)})
 
-    whole, interrupted, resumed = (HereRun(config("Light")) for _ in range(3))
+    whole, interrupted, resumed = (HereRun(config(kind)) for _ in range(3))
     interrupted.to_the_end(2).run.save(tmp_path)
     resumed.run.restore(tmp_path)
     assert resumed.run.course.epoch == 2

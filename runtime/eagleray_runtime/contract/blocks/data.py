@@ -42,6 +42,7 @@ class Augmentation(StrEnum):
 
     NONE = "None"
     LIGHT = "Light"
+    STRONG = "Strong"
 
 
 class Image(Block):
@@ -56,8 +57,9 @@ class Image(Block):
     augmentation: Augmentation = Field(
         Augmentation.NONE,
         description="Light: each epoch learns from other versions of the training part's pictures, half of them mirrored left to "
-        "right (not for letters or digits), all of them moved by up to a tenth of their size in each direction. Validation and "
-        "test part stay as they are. Default None.",
+        "right (not for letters or digits), all of them moved by up to a tenth of their size in each direction. Strong: besides, "
+        "all are turned by up to 15 degrees, zoomed by up to a quarter, with other contrast and brightness, and a rectangle of "
+        "half of them is covered. Validation and test part stay as they are. Default None.",
     )
 
 
