@@ -1,0 +1,57 @@
+"""What the layers of all families have."""
+
+import math
+from itertools import pairwise
+from typing import TypeAlias
+
+from eagleray_runtime.contract.blocks import Block
+
+Shapes: TypeAlias = dict[str, tuple[int, ...]]
+"""Shapes by the names that torch gives."""
+
+
+class Layers(Block):
+    """What the layers of all families have."""
+
+    def gates(self, name: str) -> int:
+        """How many matrices, each with units of its own, stand one below the other in a weight."""
+        return 1
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """Names of the weights of which a row is looked up."""
+        return frozenset()
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shape of each parameter."""
+        raise NotImplementedError
+
+    @property
+    def buffers(self) -> Shapes:
+        """Shape of what is part of the model's state, but not trained."""
+        return {}
+
+    @property
+    def draws(self) -> bool:
+        """Whether a step of training leaves out what is drawn."""
+        return bool(getattr(self, "dropout", 0.0))
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        return count(self.shapes)
+
+
+def dense_shapes(widths: list[int]) -> Shapes:
+    """Parameters of dense layers between these widths."""
+    shapes: Shapes = {}
+    for index, (inputs, outputs) in enumerate(pairwise(widths)):
+        shapes[f"layers.{index}.weight"] = (outputs, inputs)
+        shapes[f"layers.{index}.bias"] = (outputs,)
+    return shapes
+
+
+def count(shapes: Shapes) -> int:
+    """Number of entries of these shapes."""
+    return sum(math.prod(shape) for shape in shapes.values())
