@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
 
+from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import (
     Activation,
@@ -22,6 +23,7 @@ from eagleray_runtime.contract.blocks import (
     TransformerArchitecture,
 )
 from eagleray_runtime.errors import ModelInvalid
+from eagleray_runtime.models.code import digest
 from eagleray_runtime.models.heads import Head
 
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
@@ -420,6 +422,68 @@ class Pretrained(Layers):
         return f"{self.config['model_type']} that {what}, up to {self.tokens} tokens at a time, begun with {self.base}"
 
 
+class Custom(Layers):
+    """A network of the user's own: what the function `entrypoint` (module:function) makes of inputs, outputs and `arguments`.
+
+    It takes rows [rows, inputs]. `sources` are the texts of the code's files by name; without any it is in the image. `weights`
+    and `statistics` are the shapes of parameters and buffers by the names that its module gives, `width` are the numbers of its
+    widest layer's outputs for one row.
+    """
+
+    kind: Literal["Custom"] = "Custom"
+    entrypoint: str
+    arguments: dict[str, str]
+    sources: dict[str, str] = Field(default_factory=dict)
+    inputs: int = Field(ge=1)
+    outputs: int = Field(ge=1)
+    weights: dict[str, list[int]] = Field(default_factory=dict)
+    statistics: dict[str, list[int]] = Field(default_factory=dict)
+    width: int = 1
+    head: Head
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shape of each parameter."""
+        return {name: tuple(shape) for name, shape in self.weights.items()}
+
+    @property
+    def buffers(self) -> Shapes:
+        """Shape of what is part of the module's state, but not trained."""
+        return {name: tuple(shape) for name, shape in self.statistics.items()}
+
+    @property
+    def draws(self) -> bool:
+        """Nobody but its author knows."""
+        return True
+
+    @property
+    def last(self) -> str | None:
+        """None of its weights is drawn here."""
+        return None
+
+    @property
+    def nonlinearity(self) -> Activation | None:
+        """None of its weights is drawn here."""
+        return None
+
+    @property
+    def work(self) -> int:
+        """About how many multiplications a row costs, if each weight is used once."""
+        return self.parameters
+
+    @property
+    def widest(self) -> int:
+        """Numbers of the largest layer's outputs, for one row."""
+        return self.width
+
+    @property
+    def words(self) -> str:
+        """Its code for a person."""
+        files = f"{', '.join(sorted(self.sources))} ({digest(self.sources)})" if self.sources else "the image"
+        given = ", ".join(f"{name}={value}" for name, value in self.arguments.items())
+        return f"{self.entrypoint} of {files}{f' with {given}' if given else ''}; {self.inputs} inputs, {self.outputs} outputs"
+
+
 def _kind(value: Any) -> str:
     """The kind of an architecture; bundles of before there were several do not name it."""
     kind = value.get("kind", "Dense") if isinstance(value, dict) else getattr(value, "kind", "Dense")
@@ -431,7 +495,8 @@ Architecture: TypeAlias = Annotated[
     | Annotated[Convolutional, Tag("Convolutional")]
     | Annotated[Recurrent, Tag("Recurrent")]
     | Annotated[Transformer, Tag("Transformer")]
-    | Annotated[Pretrained, Tag("Pretrained")],
+    | Annotated[Pretrained, Tag("Pretrained")]
+    | Annotated[Custom, Tag("Custom")],
     Discriminator(_kind),
 ]
 """What a model is, by `kind`. All have head, shapes, buffers, tables, last, nonlinearity, draws, parameters, work, widest and
@@ -479,6 +544,32 @@ def pretrained(
         outputs=outputs,
         head=head,
     )
+
+
+def custom(model: blocks.Custom, sources: Mapping[str, str], x: AnyArray, classes: int, loss: LossType) -> Custom:
+    """The architecture of a network of the user's own, found out on a few prepared rows `x` [rows, inputs]; else as `build`.
+
+    Raises:
+        ModelInvalid: this installation has no torch.
+        UserCodeFailed: the code ends with an error, or makes something else than it has to.
+    """
+    try:
+        # Only here: the image of the NumPy engine holds no torch.
+        from eagleray_runtime.models import torch_custom
+    except ModuleNotFoundError as error:
+        raise ModelInvalid(
+            f"family Custom needs {error.name}, which this image does not hold: set runtime.image to one with torch"
+        ) from error
+    head, outputs = _head(classes, loss)
+    asked = Custom(
+        entrypoint=model.entrypoint,
+        arguments=model.parameters,
+        sources=dict(sources),
+        inputs=x.shape[1],
+        outputs=outputs,
+        head=head,
+    )
+    return torch_custom.described(asked, x)
 
 
 def _head(classes: int, loss: LossType) -> tuple[Head, int]:
