@@ -1,5 +1,6 @@
 """The files of a network of the user's own, as `model.custom` names them."""
 
+import json
 import re
 from pathlib import Path
 
@@ -13,8 +14,29 @@ MOST_BYTES = 1024 * 1024
 """Of all files, as a ConfigMap holds them."""
 
 
+KEPT = "code.json"
+
+
+def code_of(config: TrainingConfig, checkpoints: Store) -> dict[str, str]:
+    """The code of a job, texts by file name: as its first attempt has read it, whatever became of it since.
+
+    It is kept beside the checkpoints, so that what is gone on with, folds and trials too, is one and the same network.
+
+    Raises:
+        StoreRefused, UserCodeFailed: as `read_code`.
+    """
+    if config.model.custom is None:
+        return {}
+    if checkpoints.exists(KEPT):
+        kept: dict[str, str] = json.loads(checkpoints.read(KEPT))
+        return kept
+    code = read_code(config)
+    checkpoints.write(KEPT, json.dumps(code).encode())
+    return code
+
+
 def read_code(config: TrainingConfig) -> dict[str, str]:
-    """Texts of the files by name; none where the image holds the code, and of other families.
+    """Texts of the files by name as they are now; none where the image holds the code.
 
     Raises:
         StoreRefused: they cannot be fetched.

@@ -8,11 +8,13 @@ import pytest
 
 from eagleray_runtime.bundle.reading import read_bundle
 from eagleray_runtime.contract.config import Location, ServingConfig
+from eagleray_runtime.contract.search import Search
 from eagleray_runtime.errors import DigestMismatch, ModelInvalid, StoreRefused, UserCodeFailed
 from eagleray_runtime.serving.model import load_model
 from eagleray_runtime.serving.tensors import decode
 from eagleray_runtime.storage import Store
-from eagleray_runtime.training.code import read_code
+from eagleray_runtime.training.code import code_of, read_code
+from eagleray_runtime.training.space import dimensions, with_values
 from tests.support.torch_runs import HereRun, Wanted, by_two_workers, changed_alike_when_interrupted
 
 NETWORK = """
@@ -96,8 +98,33 @@ class TestReading:
             read_code(custom(files=files))
         assert words in refused.value.message
 
-    def test_another_family_has_no_code(self, job):
-        assert read_code(job()) == {}
+    def test_an_attempt_goes_on_with_the_code_that_the_first_one_has_read(self, custom, tmp_path):
+        checkpoints = Store(Location(uri=f"file://{tmp_path}/checkpoints"))
+        first = code_of(custom(), checkpoints)
+        assert code_of(custom(files={"mine.py": "changed"}), checkpoints) == first == {"mine.py": NETWORK, "layers.py": LAYERS}
+
+    def test_another_family_has_no_code(self, job, tmp_path):
+        assert code_of(job(), Store(Location(uri=f"file://{tmp_path}"))) == {}
+
+
+class TestSearching:
+    def searched(self, config, **parameter):
+        return dimensions(config, Search.model_validate({"parameters": [parameter]}))[0]
+
+    def test_what_the_function_is_given_can_be_searched(self, custom):
+        config = custom()
+        found = self.searched(config, field="model.custom.parameters.hidden_width", choices=["8", "16"])
+        assert found.all() == ("8", "16")
+        changed = with_values(config, {found.field: "8"})
+        assert changed.model.custom.parameters == {"width": "16", "hidden_width": "8"}
+
+    def test_they_are_texts(self, custom):
+        with pytest.raises(ModelInvalid, match=r"model\.custom\.parameters\.width is a text: give choices"):
+            self.searched(custom(), field="model.custom.parameters.width", numbers=[8])
+
+    def test_there_is_nothing_below_them(self, custom):
+        with pytest.raises(ModelInvalid, match="has none below it"):
+            self.searched(custom(), field="model.custom.parameters.width.more", choices=["8"])
 
 
 @pytest.mark.torch
