@@ -43,10 +43,8 @@ def described(architecture: Custom, x: AnyArray) -> Custom:
     """The architecture with what its module shows on a few rows [rows, inputs]: weights, buffers, and its widest layer.
 
     Raises:
-        UserCodeFailed: as `made`, or its outputs are not [rows, outputs].
+        UserCodeFailed: as `made`, or its outputs are not [rows, outputs], or no gradient goes back through them.
     """
-    with torch.random.fork_rng(devices=[]):
-        module = made(architecture).float().eval()
     rows = torch.from_numpy(x.astype("float32"))
     widest = max(architecture.inputs, architecture.outputs)
 
@@ -55,25 +53,13 @@ def described(architecture: Custom, x: AnyArray) -> Custom:
         if isinstance(outputs, torch.Tensor):
             widest = max(widest, outputs.numel() // len(rows))
 
-    hooks = [each.register_forward_hook(measure) for each in module.modules()]
-    try:
-        with torch.no_grad():
-            outputs = module(rows)
-    except Exception as error:
-        what = f"the network of model.custom.entrypoint {architecture.entrypoint} failed on rows {list(rows.shape)}"
-        raise failed(what, error, architecture.sources) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-    wanted = [len(rows), architecture.outputs]
-    found = list(outputs.shape) if isinstance(outputs, torch.Tensor) else f"an object of type {type(outputs).__name__}"
-    if found != wanted:
-        raise UserCodeFailed(
-            f"the network of model.custom.entrypoint {architecture.entrypoint} took rows {list(rows.shape)} to {found} instead "
-            f"of {wanted}: return a module whose outputs are [rows, outputs]"
-        )
-    learned = dict(module.named_parameters())
-    state = own_state(module)
+    with torch.random.fork_rng(devices=[]):
+        module = made(architecture).float()
+        state, learned = own_state(module), dict(module.named_parameters())
+        for each in module.modules():
+            each.register_forward_hook(measure)
+        for is_training in (True, False):
+            _try(module.train(is_training), rows, architecture)
     return architecture.model_copy(
         update={
             "weights": {name: list(values.shape) for name, values in state.items() if name in learned},
@@ -81,6 +67,23 @@ def described(architecture: Custom, x: AnyArray) -> Custom:
             "width": widest,
         }
     )
+
+
+def _try(module: torch.nn.Module, rows: torch.Tensor, architecture: Custom) -> None:
+    """Compute rows as a step of training does, or as an answer."""
+    what = f"the network of model.custom.entrypoint {architecture.entrypoint}"
+    try:
+        outputs = module(rows)
+        if isinstance(outputs, torch.Tensor) and module.training:
+            outputs.sum().backward()
+    except Exception as error:
+        raise failed(f"{what} failed on rows {list(rows.shape)}", error, architecture.sources) from error
+    wanted = [len(rows), architecture.outputs]
+    found = list(outputs.shape) if isinstance(outputs, torch.Tensor) else f"an object of type {type(outputs).__name__}"
+    if found != wanted:
+        raise UserCodeFailed(
+            f"{what} took rows {list(rows.shape)} to {found} instead of {wanted}: return a module that gives [rows, outputs]"
+        )
 
 
 class CustomNetwork(WrappedNetwork):

@@ -218,6 +218,15 @@ class TestWords:
                 "from torch import nn\n"
                 "class Net(nn.Linear):\n"
                 "    def forward(self, x):\n"
+                "        return super().forward(x).detach()\n"
+                "def network(inputs, outputs, parameters):\n"
+                "    return Net(inputs, outputs)\n",
+                ["failed on rows [4, 2]", "does not require grad"],
+            ),
+            (
+                "from torch import nn\n"
+                "class Net(nn.Linear):\n"
+                "    def forward(self, x):\n"
                 "        if self.training:\n"
                 "            raise ValueError('only in training')\n"
                 "        return super().forward(x)\n"
@@ -237,6 +246,7 @@ class TestWords:
             "lazy",
             "other inputs",
             "other outputs",
+            "no gradient",
             "a training step",
         ],
     )
