@@ -35,6 +35,12 @@ class ModelInvalid(RuntimeFailure):
     reason = FailureReason.MODEL_INVALID
 
 
+class UserCodeFailed(RuntimeFailure):
+    """Code of the user's own ended with an error, or made something else than it has to."""
+
+    reason = FailureReason.USER_CODE_FAILED
+
+
 class DigestMismatch(RuntimeFailure):
     """A file of a bundle is not the one that was written."""
 

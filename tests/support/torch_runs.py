@@ -24,6 +24,7 @@ from eagleray_runtime.models.predictor import evaluating
 from eagleray_runtime.reports import Reporter
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import driver
+from eagleray_runtime.training.code import read_code
 from eagleray_runtime.training.evaluation import evaluate
 from eagleray_runtime.training.outcome import Outcome
 from eagleray_runtime.training.plan import Plan, decide
@@ -41,7 +42,7 @@ class HereRun:
         from eagleray_runtime.training.torch_step import arrays
 
         self.config = config
-        cleaned = clean(config, replace(read_rows(config), start=read_start(config)))
+        cleaned = clean(config, replace(read_rows(config), start=read_start(config), code=read_code(config)))
         self.dataset: Dataset = prepare(config, cleaned, cleaned.parts)
         self.plan: Plan = decide(config, self.dataset)[0]
         start = self.dataset.start.parameters if self.dataset.start else None

@@ -9,7 +9,7 @@ from pydantic import Field
 from eagleray_operator.api.common import Metadata, Quantity, Runtime, Scheduling
 from eagleray_operator.api.conditions import Condition
 from eagleray_operator.api.reasons import Reason
-from eagleray_runtime.contract.blocks import Block, Engine, Reference, Rule, exactly_one_of, not_both
+from eagleray_runtime.contract.blocks import Block, Engine, Reference, RemoteCode, Rule, exactly_one_of, not_both
 from eagleray_runtime.contract.reports import Choice
 
 
@@ -19,6 +19,11 @@ class ModelSource(Block):
     rules: ClassVar[tuple[Rule, ...]] = (
         exactly_one_of("uri", "trainingJobRef"),
         Rule("!has(self.secretRef) || has(self.uri)", "secretRef goes with uri: a TrainingJob brings its own"),
+        Rule("!has(self.digest) || has(self.uri)", "digest goes with uri: a TrainingJob brings its own"),
+        Rule(
+            "self.remoteCode == 'Deny' || has(self.digest)",
+            "remoteCode Allow needs digest, so that the code which runs is the one that you have read: set both with uri",
+        ),
     )
 
     uri: str | None = Field(
@@ -36,6 +41,16 @@ class ModelSource(Block):
         None,
         description="Secret with the keys of the store (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ...).",
     )
+    digest: str | None = Field(
+        None,
+        pattern="^sha256:[0-9a-f]{64}$",
+        description="Digest that the bundle of uri must have, as status.model.digest of its job told it. Unset means any.",
+    )
+    remote_code: RemoteCode = Field(
+        RemoteCode.DENY,
+        description="Whether code in the bundle of uri may be run, which a model of family Custom needs. The code of "
+        "trainingJobRef is run, for it has run in this namespace already. Default Deny.",
+    )
 
 
 class ServingEngine(Block):
@@ -44,8 +59,8 @@ class ServingEngine(Block):
     type: Engine = Field(
         Engine.AUTO,
         description="Library that computes. Auto: Torch with a GPU, and where model.trainingJobRef names a job of family "
-        "ConvolutionalNetwork, RecurrentNetwork, Transformer or Pretrained; else NumPy. Bundles of these families that model.uri "
-        "names need Torch.",
+        "ConvolutionalNetwork, RecurrentNetwork, Transformer, Pretrained or Custom; else NumPy. Bundles of these families that "
+        "model.uri names need Torch.",
     )
 
 

@@ -53,6 +53,7 @@ class Reason(StrEnum):
     STORE_REFUSED = "StoreRefused"
     DATA_INVALID = "DataInvalid"
     MODEL_INVALID = "ModelInvalid"
+    USER_CODE_FAILED = "UserCodeFailed"
     DIGEST_MISMATCH = "DigestMismatch"
     APPLICATION_FAILED = "ApplicationFailed"
     DIVERGED = "Diverged"

@@ -122,9 +122,9 @@ class TrainingJobSpec(Block):
         ),
         Rule(
             "self.training.engine != 'NumPy' || "
-            "!(self.model.family in ['ConvolutionalNetwork', 'RecurrentNetwork', 'Transformer', 'Pretrained'])",
-            "only engine Torch has families ConvolutionalNetwork, RecurrentNetwork, Transformer and Pretrained: use Torch "
-            "or Auto",
+            "!(self.model.family in ['ConvolutionalNetwork', 'RecurrentNetwork', 'Transformer', 'Pretrained', 'Custom'])",
+            "only engine Torch has families ConvolutionalNetwork, RecurrentNetwork, Transformer, Pretrained and Custom: use "
+            "Torch or Auto",
         ),
         Rule(
             "self.data.format != 'ImageFolder' || self.model.family == 'ConvolutionalNetwork'",
@@ -222,6 +222,10 @@ class TrainingJobSpec(Block):
         Rule(
             "self.model.family != 'Pretrained' || self.training.parallelism.strategy != 'FSDP'",
             "a pretrained model is not shared out between workers: drop training.parallelism.strategy",
+        ),
+        Rule(
+            "self.model.family != 'Custom' || self.training.parallelism.strategy != 'FSDP'",
+            "a network of your own is not shared out between workers: drop training.parallelism.strategy",
         ),
     )
 

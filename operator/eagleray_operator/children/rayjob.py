@@ -19,8 +19,8 @@ class Training:
     """What an attempt needs beside the job itself.
 
     `data`, `validation` and `test` are the stores of data.uri, data.split.validationUri and data.split.testUri, `base` is that of
-    model.pretrained.uri; `start` is where the model is that training starts from, and `start_digest` what it must have, where
-    that is known.
+    model.pretrained.uri, `code` that of model.custom.uri; `start` is where the model is that training starts from, and
+    `start_digest` what it must have, where that is known.
     """
 
     engine: Literal[Engine.NUMPY, Engine.TORCH]
@@ -32,6 +32,7 @@ class Training:
     start: Store | None = None
     start_digest: str | None = None
     base: Store | None = None
+    code: Store | None = None
 
 
 def config(job: TrainingJob, attempt: int, training: Training, settings: Settings) -> TrainingConfig:
@@ -55,6 +56,8 @@ def config(job: TrainingJob, attempt: int, training: Training, settings: Setting
         validation_location=training.validation.location if training.validation else None,
         test_location=training.test.location if training.test else None,
         base_location=training.base.location if training.base else None,
+        code_location=training.code.location if training.code else None,
+        code_directory=runtime_names.CODE_DIRECTORY if _code(job) else None,
         data_file=data_file,
         model=spec.model,
         start=Start(location=training.start.location, digest=training.start_digest) if training.start else None,
@@ -87,12 +90,13 @@ def build(
 
 def _render(job: TrainingJob, attempt: int, training: Training, settings: Settings) -> dict[str, Any]:
     spec = job.spec
-    stores = (training.output, training.data, training.validation, training.test, training.start, training.base)
+    stores = (training.output, training.data, training.validation, training.test, training.start, training.base, training.code)
     volumes, mounts = volumes_of([store for store in stores if store is not None])
     for volume, mount in (
         pods.config_volume(names.training_config(job.metadata.name, attempt)),
         pods.report_token_volume(),
         *_data_volume(job),
+        *_code_volume(job),
     ):
         volumes.append(volume)
         mounts.append(mount)
@@ -163,5 +167,23 @@ def _data_volume(job: TrainingJob) -> list[tuple[dict[str, Any], dict[str, Any]]
         (
             {"name": "data", "configMap": {"name": reference.name, "items": [{"key": reference.key, "path": reference.key}]}},
             {"name": "data", "mountPath": runtime_names.DATA_DIRECTORY, "readOnly": True},
+        )
+    ]
+
+
+def _code(job: TrainingJob) -> str | None:
+    """The ConfigMap that holds the code of a network of the user's own."""
+    custom = job.spec.model.custom
+    return custom.config_map_ref.name if custom is not None and custom.config_map_ref is not None else None
+
+
+def _code_volume(job: TrainingJob) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    name = _code(job)
+    if name is None:
+        return []
+    return [
+        (
+            {"name": "code", "configMap": {"name": name}},
+            {"name": "code", "mountPath": runtime_names.CODE_DIRECTORY, "readOnly": True},
         )
     ]

@@ -12,7 +12,7 @@ from eagleray_operator.children import metadata, pods, template
 from eagleray_operator.children.stores import Store, volumes_of
 from eagleray_operator.settings import Settings
 from eagleray_runtime.contract import names as runtime_names
-from eagleray_runtime.contract.blocks import Engine
+from eagleray_runtime.contract.blocks import Engine, RemoteCode
 from eagleray_runtime.contract.config import ResourceIdentity, ServingConfig
 
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -42,6 +42,7 @@ class Serving:
     model: Store
     digest: str | None
     image: str
+    remote_code: RemoteCode = RemoteCode.DENY
 
 
 def bounds(deployment: ModelDeployment) -> tuple[int, int]:
@@ -68,6 +69,7 @@ def config(deployment: ModelDeployment, serving: Serving) -> ServingConfig:
         name=deployment.metadata.name,
         model=serving.model.location,
         digest=serving.digest,
+        remote_code=RemoteCode.ALLOW if serving.remote_code is RemoteCode.ALLOW else None,
         engine=serving.engine,
     )
 

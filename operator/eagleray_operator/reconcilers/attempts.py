@@ -14,6 +14,7 @@ FINAL = {
     Reason.DATA_INVALID,
     Reason.STORE_REFUSED,
     Reason.MODEL_INVALID,
+    Reason.USER_CODE_FAILED,
     Reason.DIGEST_MISMATCH,
     Reason.DIVERGED,
     Reason.ADMISSION_DENIED,

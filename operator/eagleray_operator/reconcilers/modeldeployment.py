@@ -23,7 +23,7 @@ from eagleray_operator.reconcilers.plan import Deletion, Observed, Plan
 from eagleray_operator.reconcilers.prerequisites import unmet
 from eagleray_operator.reconcilers.summary import Conditions, transition
 from eagleray_operator.settings import Settings
-from eagleray_runtime.contract.blocks import Family
+from eagleray_runtime.contract.blocks import Family, RemoteCode
 
 PROBE_AGAIN_SECONDS = 1.0
 """How soon a revision that should answer and does not yet is asked again."""
@@ -33,13 +33,17 @@ Told = tuple[ConditionStatus, Reason, str]
 
 @dataclass(frozen=True)
 class Source:
-    """The model that is to be served; `secret` is the one that its store needs, `family` what its job says of it."""
+    """The model that is to be served; `secret` is the one that its store needs, `family` what its job says of it.
+
+    Code of a job's model may be run: it has run in this namespace, and the digest in the job's status covers it.
+    """
 
     uri: str
     digest: str | None
     secret: str | None
     training_job: str | None
     family: Family | None
+    remote_code: RemoteCode
 
 
 def references(deployment: ModelDeployment) -> set[Ref]:
@@ -82,7 +86,8 @@ def _source(deployment: ModelDeployment, observed: Observed, settings: Settings)
     """The model's place, or the job that has none yet; None where the job is gone but once had one."""
     model = deployment.spec.model
     if model.uri:
-        return Source(model.uri, None, model.secret_ref.name if model.secret_ref else None, None, None)
+        secret = model.secret_ref.name if model.secret_ref else None
+        return Source(model.uri, model.digest, secret, None, None, model.remote_code)
     reference = next(iter(references(deployment)))
     manifest = observed.references.get(reference)
     if manifest is None:
@@ -92,7 +97,9 @@ def _source(deployment: ModelDeployment, observed: Observed, settings: Settings)
     if job.status.model is None or succeeded is None or succeeded.status != "True" or _failed_gate(job) is not None:
         return job
     store = placement.output_of(job, settings)
-    return Source(job.status.model.uri, job.status.model.digest, store.secret, job.metadata.name, job.spec.model.family)
+    family = job.spec.model.family
+    consent = RemoteCode.ALLOW if family is Family.CUSTOM else RemoteCode.DENY
+    return Source(job.status.model.uri, job.status.model.digest, store.secret, job.metadata.name, family, consent)
 
 
 def _failed_gate(job: TrainingJob) -> Condition | None:
@@ -126,6 +133,7 @@ def _serve(
         engine=engine,
         model=placement.model_at(source.uri, source.secret, settings),
         digest=source.digest,
+        remote_code=source.remote_code,
         image=engines.image(engine, deployment.spec.runtime.image, settings),
     )
     wanted = rayservice.build(deployment, serving, settings, _ray_service(deployment, target, observed))

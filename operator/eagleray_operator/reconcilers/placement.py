@@ -41,6 +41,15 @@ def base_of(job: TrainingJob, settings: Settings) -> Store | None:
     return Store("base", pretrained.uri, secret)
 
 
+def code_of(job: TrainingJob, settings: Settings) -> Store | None:
+    """Where the code of a network of the user's own is, if at a URI."""
+    custom = job.spec.model.custom
+    if custom is None or custom.uri is None:
+        return None
+    secret = custom.secret_ref.name if custom.secret_ref else _platform_secret(custom.uri, settings.model_store)
+    return Store("code", custom.uri, secret)
+
+
 def model_at(uri: str, secret: str | None, settings: Settings) -> Store:
     """Where a deployment's model is."""
     return Store("model", uri, secret or _platform_secret(uri, settings.model_store))

@@ -8,6 +8,7 @@ from eagleray_operator.api import names
 from eagleray_operator.api.modeldeployment import ModelDeploymentSpec, Revision, RevisionState
 from eagleray_operator.cluster.port import Manifest, ProbeResult
 from eagleray_operator.reconcilers.causes import Cause
+from eagleray_runtime.contract.blocks import RemoteCode
 
 
 def content(spec: ModelDeploymentSpec, uri: str, digest: str | None, engine: str) -> dict[str, Any]:
@@ -16,6 +17,7 @@ def content(spec: ModelDeploymentSpec, uri: str, digest: str | None, engine: str
         "uri": uri,
         "digest": digest,
         "secret": spec.model.secret_ref.name if spec.model.secret_ref else None,
+        "remoteCode": spec.model.remote_code if spec.model.remote_code is RemoteCode.ALLOW else None,
         "engine": engine,
         "resources": spec.resources.model_dump(mode="json", by_alias=True, exclude_none=True),
         **spec.runtime.model_dump(mode="json", by_alias=True, exclude_none=True),

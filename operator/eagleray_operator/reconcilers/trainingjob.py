@@ -46,6 +46,9 @@ def references(job: TrainingJob) -> set[Ref]:
     found = set()
     if job.spec.data.config_map_ref is not None and not job.status.attempts:
         found.add(Ref("ConfigMap", job.metadata.namespace, job.spec.data.config_map_ref.name))
+    custom = job.spec.model.custom
+    if custom is not None and custom.config_map_ref is not None and not job.status.attempts:
+        found.add(Ref("ConfigMap", job.metadata.namespace, custom.config_map_ref.name))
     if (other := starting.reference(job)) is not None and not finished(job.status):
         found.add(other)
     return found
@@ -69,15 +72,25 @@ def reconcile(job: TrainingJob, observed: Observed, settings: Settings, now: dat
 def _without_rows(job: TrainingJob, observed: Observed) -> Cause | None:
     """The key of a ConfigMap that is there without it: its pod would wait for a volume without saying why."""
     rows = job.spec.data.config_map_ref
-    if rows is None:
+    return None if rows is None else _without_key(job, observed, rows.name, rows.key)
+
+
+def _without_code(job: TrainingJob, observed: Observed) -> Cause | None:
+    """The module of the entrypoint, which a ConfigMap is there without."""
+    custom = job.spec.model.custom
+    if custom is None or custom.config_map_ref is None:
         return None
-    found = observed.references.get(Ref("ConfigMap", job.metadata.namespace, rows.name))
+    return _without_key(job, observed, custom.config_map_ref.name, f"{custom.entrypoint.partition(':')[0]}.py")
+
+
+def _without_key(job: TrainingJob, observed: Observed, name: str, key: str) -> Cause | None:
+    found = observed.references.get(Ref("ConfigMap", job.metadata.namespace, name))
     if found is None:
         return None
     keys = sorted({**(found.get("data") or {}), **(found.get("binaryData") or {})})
-    if rows.key in keys:
+    if key in keys:
         return None
-    words = f"ConfigMap {rows.name} has no key {rows.key}; it has {', '.join(keys) or 'none'}. Add it; this goes on by itself."
+    words = f"ConfigMap {name} has no key {key}; it has {', '.join(keys) or 'none'}. Add it; this goes on by itself."
     return Cause(Reason.REFERENCE_NOT_FOUND, words)
 
 
@@ -92,7 +105,7 @@ def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime
         return _fail(job, status, observed, cause, now)
 
     origin = starting.start_of(job, observed, settings)
-    problem = unmet(observed) or _without_rows(job, observed)
+    problem = unmet(observed) or _without_rows(job, observed) or _without_code(job, observed)
     if problem is not None and (observed.missing_kinds or not status.attempts):
         return _conclude(job, status, _held_up(problem), Plan(requeue_after=10), now, accepted=problem)
     attempt = status.attempts[-1] if status.attempts else None
@@ -167,6 +180,7 @@ def _children(
         validation=placement.rows_at(job.spec.data.split.validation_uri, job, settings),
         test=placement.rows_at(job.spec.data.split.test_uri, job, settings),
         base=placement.base_of(job, settings),
+        code=placement.code_of(job, settings),
         image=engines.image(engine, job.spec.runtime.image, settings),
         start=origin.store,
         start_digest=origin.digest,

@@ -70,7 +70,9 @@ class File(Block):
 class Manifest(Block):
     """The manifest.
 
-    It holds nothing that depends on how often a run was interrupted: a resumed run writes the same bundle.
+    It holds nothing that depends on how often a run was interrupted: a resumed run writes the same bundle. `code` are the
+    bundle's files with the code of a network of the user's own, by their names there; `read_bundle` puts their texts into the
+    architecture, which has none here.
     """
 
     schema_version: Literal[1] = 1
@@ -94,6 +96,7 @@ class Manifest(Block):
     steps: int
     weights: FileName
     tokenizer: FileName | None = None
+    code: dict[str, FileName] = Field(default_factory=dict)
     files: dict[FileName, File]
     example: dict[str, Any]
 

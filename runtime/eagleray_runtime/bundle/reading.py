@@ -11,6 +11,7 @@ from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.bundle.manifest import MANIFEST, Manifest
 from eagleray_runtime.bundle.writing import digest_of
 from eagleray_runtime.errors import DigestMismatch, ModelInvalid, StoreRefused
+from eagleray_runtime.models.architecture import Custom
 from eagleray_runtime.storage import Store
 
 
@@ -44,7 +45,7 @@ def read_bundle(store: Store, expected_digest: str | None = None) -> Bundle:
                 f"{store.uri}/{name} is not the file that was written: its sha256 is {found}, {MANIFEST} says {file.sha256}: "
                 "restore it, or train the model again"
             )
-    for name in filter(None, (manifest.weights, manifest.tokenizer)):
+    for name in filter(None, (manifest.weights, manifest.tokenizer, *manifest.code.values())):
         if name not in files:
             raise ModelInvalid(f"{store.uri}/{MANIFEST} names {name}, but not its digest: train again")
     try:
@@ -56,6 +57,10 @@ def read_bundle(store: Store, expected_digest: str | None = None) -> Bundle:
     if shapes != needed:
         raise ModelInvalid(f"{store.uri}/{manifest.weights} holds {shapes}, the architecture needs {needed}: train again")
     tokenizer = files[manifest.tokenizer] if manifest.tokenizer is not None else None
+    if isinstance(manifest.architecture, Custom):
+        sources = {name: files[file].decode("utf-8", errors="replace") for name, file in manifest.code.items()}
+        architecture = manifest.architecture.model_copy(update={"sources": sources})
+        manifest = manifest.model_copy(update={"architecture": architecture})
     return Bundle(manifest, content, digest_of(content), parameters, tokenizer)
 
 

@@ -11,6 +11,7 @@ from eagleray_runtime.bundle.card import model_card
 from eagleray_runtime.bundle.manifest import MANIFEST, File, Manifest
 from eagleray_runtime.bundle.plots import Plot, loss_curve
 from eagleray_runtime.contract.reports import SavedModel
+from eagleray_runtime.models.architecture import Custom
 from eagleray_runtime.storage import Store
 
 
@@ -21,7 +22,8 @@ def write_bundle(
     plots: Sequence[Plot] = (),
     tokenizer: bytes | None = None,
 ) -> SavedModel:
-    """Write a bundle; `draft` lacks `weights`, `tokenizer` and `files`, which are filled in here, `plots` the curve of the loss.
+    """Write a bundle; `draft` lacks `weights`, `tokenizer`, `code` and `files`, which are filled in here, `plots` the curve of
+    the loss.
 
     Files have content-addressed names, so a bundle that is there already stays whole until the last write replaces its
     manifest.
@@ -41,8 +43,16 @@ def write_bundle(
     tokenizer_name = None if tokenizer is None else _addressed("tokenizer", tokenizer, "json")
     if tokenizer is not None and tokenizer_name is not None:
         contents[tokenizer_name] = tokenizer
+    architecture, code = draft.architecture, {}
+    if isinstance(architecture, Custom):
+        for name, text in architecture.sources.items():
+            code[name] = _addressed(f"code-{name.removesuffix('.py')}", text.encode(), "py")
+            contents[code[name]] = text.encode()
+        architecture = architecture.model_copy(update={"sources": {}})
     manifest = draft.model_copy(
         update={
+            "architecture": architecture,
+            "code": code,
             "weights": weights_name,
             "tokenizer": tokenizer_name,
             "files": {

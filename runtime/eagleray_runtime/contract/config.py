@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from eagleray_runtime.contract.blocks import Block, Data, Engine, Evaluation, Model, Training
+from eagleray_runtime.contract.blocks import Block, Data, Engine, Evaluation, Model, RemoteCode, Training
 from eagleray_runtime.contract.search import Search
 
 
@@ -51,7 +51,8 @@ class TrainingConfig(Block):
 
     `engine` is already decided. Rows come from `data_location` (URI), `data_file` (a mounted ConfigMap key) or
     `data.sample`; those of the validation and the test part from `validation_location` and `test_location` where
-    data.split names files for them; weights and tokenizer of family Pretrained from `base_location`. The bundle goes to
+    data.split names files for them; weights and tokenizer of family Pretrained from `base_location`. The code of family Custom
+    comes from `code_location` (URI) or `code_directory` (a mounted ConfigMap), else it is in the image. The bundle goes to
     `output`; checkpoints go below `checkpoints`, the same for all attempts, so that an attempt resumes what the one before it
     reached, or only reports a bundle that is already complete.
     """
@@ -65,6 +66,8 @@ class TrainingConfig(Block):
     validation_location: Location | None = None
     test_location: Location | None = None
     base_location: Location | None = None
+    code_location: Location | None = None
+    code_directory: str | None = None
     data_file: str | None = None
     model: Model
     start: Start | None = None
@@ -81,7 +84,7 @@ class ServingConfig(Block):
     """What a replica of a ModelDeployment needs.
 
     `name` is the model's name in the inference protocol; `digest`, when given, must be the one of the bundle found at
-    `model`.
+    `model`. `remote_code` is set where code of the bundle, or code of the image that it names, may be run.
     """
 
     schema_version: Literal[1] = 1
@@ -90,4 +93,5 @@ class ServingConfig(Block):
     name: str
     model: Location
     digest: str | None = None
+    remote_code: Literal[RemoteCode.ALLOW] | None = None
     engine: Literal[Engine.NUMPY, Engine.TORCH]

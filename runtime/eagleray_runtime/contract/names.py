@@ -14,6 +14,9 @@ CONFIG_FILE = "config.json"
 DATA_DIRECTORY = "/etc/eagleray/data"
 """Where the ConfigMap of `data.configMapRef` is mounted."""
 
+CODE_DIRECTORY = "/etc/eagleray/code"
+"""Where the ConfigMap of `model.custom.configMapRef` is mounted."""
+
 SECRET_ROOT = "/etc/eagleray/secrets"  # noqa: S105 - a name, not a secret
 """Each Secret that a URI needs is mounted below this folder, one file a key (`AWS_ACCESS_KEY_ID`, ...)."""
 

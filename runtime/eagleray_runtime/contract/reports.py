@@ -32,6 +32,7 @@ class FailureReason(StrEnum):
     DATA_INVALID = "DataInvalid"
     STORE_REFUSED = "StoreRefused"
     MODEL_INVALID = "ModelInvalid"
+    USER_CODE_FAILED = "UserCodeFailed"
     DIGEST_MISMATCH = "DigestMismatch"
     DIVERGED = "Diverged"
     WORKER_LOST = "WorkerLost"

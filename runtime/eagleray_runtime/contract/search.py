@@ -46,7 +46,7 @@ class SearchParameter(Block):
     rules: ClassVar[tuple[Rule, ...]] = (
         exactly_one_of("range", "numbers", "choices"),
         Rule(
-            "self.field.matches('^(data[.]preparation|model|training)[.][a-zA-Z0-9.]+$')",
+            "self.field.matches('^(data[.]preparation|model|training)[.][a-zA-Z0-9_.]+$')",
             "field is a path below data.preparation, model or training, such as training.optimizer.learningRate",
         ),
     )
@@ -55,7 +55,7 @@ class SearchParameter(Block):
         min_length=1,
         max_length=128,
         description="Path of a number or a choice in data.preparation, model or training, such as "
-        "training.optimizer.learningRate. It may be unset in this spec.",
+        "training.optimizer.learningRate, or of a text in model.custom.parameters. It may be unset in this spec.",
     )
     range: SearchRange | None = Field(
         None, description="Numbers between two bounds, rounded to 6 digits; whole ones where the field takes no other."

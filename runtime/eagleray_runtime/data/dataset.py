@@ -1,7 +1,8 @@
 """From the configuration to the arrays that an engine learns from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from dataclasses import field as field_of
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,7 @@ class Dataset:
     report: DataReport
     chosen: list[Choice]
     start: Start | None = None
+    code: Mapping[str, str] = field_of(default_factory=dict)
     tokenizer: bytes | None = None
     base: Base | None = None
 
@@ -266,6 +268,7 @@ def prepare(config: TrainingConfig, cleaned: Cleaned, parts: Parts) -> Dataset:
         ),
         chosen=chosen,
         start=start,
+        code=rows.code,
         tokenizer=text.tokenizer if text is not None else None,
         base=base,
     )

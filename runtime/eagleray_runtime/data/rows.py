@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,9 +28,9 @@ class Rows:
 
     `held_out` is the number of rows of each file of its own, by the field that names it; `groups` is the column of
     data.split.groupColumn, for the rows that are dealt; `notes` are what is to be told of how they were read;
-    `series` is where the rows stand in time, where data.sequence says so; `start` is the model that training starts from. Where
-    there is no target but the text, it is the text; `continues`, if any row does, says which of them go on with the text of the
-    row before.
+    `series` is where the rows stand in time, where data.sequence says so; `start` is the model that training starts from, `code`
+    the files of a network of the user's own. Where there is no target but the text, it is the text; `continues`, if any row does,
+    says which of them go on with the text of the row before.
     """
 
     features: Table
@@ -41,6 +42,7 @@ class Rows:
     notes: list[str] = dataclasses.field(default_factory=list)
     series: Series | None = None
     start: Start | None = None
+    code: Mapping[str, str] = dataclasses.field(default_factory=dict)
     continues: Bools | None = None
 
     @property

@@ -9,6 +9,7 @@
   over workers), `torch_recurrent` and `torch_transformer` on what they share (`torch_module`); `torch_losses`: the losses there
 - `predictor`: what computes a finished model, with `numpy_predictor` and `torch_predictor`; `torch_writer`: what goes on with a
   text
+- `torch_custom`: networks of the user's own, of `code`
 - `torch_pretrained`: models of the library Transformers; `torch_tuning`: how they are learned further
 
 Only the modules that torch is in the name of import it.

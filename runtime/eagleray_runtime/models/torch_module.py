@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -70,6 +71,32 @@ class TorchNetwork(Recomputing):
         """Take over parameters and buffers by name, each as the type that it has here."""
         own = self.state_dict()
         self.load_state_dict({name: torch.from_numpy(values.copy()).to(own[name].dtype) for name, values in parameters.items()})
+
+
+def own_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by name; a weight that stands in two places has one of its names."""
+    own = {*dict(model.named_parameters()), *dict(model.named_buffers())}
+    return {name: values for name, values in model.state_dict().items() if name in own}
+
+
+class WrappedNetwork(TorchNetwork):
+    """A network around a module that others have written, `model`, whose state is that of the module alone."""
+
+    model: torch.nn.Module
+
+    def learned(self) -> dict[str, torch.Tensor]:
+        """What training changes, by name: the state."""
+        return own_state(self.model)
+
+    def state_dict(self, *args: Any, **options: Any) -> dict[str, torch.Tensor]:
+        """Parameters and buffers by the names that the module gives."""
+        return self.learned()
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor], *args: Any, **options: Any) -> None:
+        """Take over a state."""
+        if set(state) != set(self.learned()):
+            raise ValueError(f"the state of another model: {sorted(set(state) ^ set(self.learned()))[:3]}")
+        self.model.load_state_dict(state, strict=False)
 
 
 class DenseLayers(Recomputing, torch.nn.ModuleList):  # type: ignore[misc]

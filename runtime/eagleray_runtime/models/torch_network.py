@@ -2,8 +2,9 @@
 
 import torch
 
-from eagleray_runtime.models.architecture import Architecture, Convolutional, Pretrained, Recurrent, Transformer
+from eagleray_runtime.models.architecture import Architecture, Convolutional, Custom, Pretrained, Recurrent, Transformer
 from eagleray_runtime.models.torch_convolutional import ConvolutionalNetwork
+from eagleray_runtime.models.torch_custom import CustomNetwork
 from eagleray_runtime.models.torch_dense import DenseNetwork
 from eagleray_runtime.models.torch_module import TorchNetwork
 from eagleray_runtime.models.torch_recurrent import RecurrentNetwork
@@ -23,4 +24,6 @@ def torch_network(architecture: Architecture, dtype: torch.dtype = torch.float32
         from eagleray_runtime.models.torch_pretrained import PretrainedNetwork
 
         return PretrainedNetwork(architecture)
+    if isinstance(architecture, Custom):
+        return CustomNetwork(architecture, dtype)
     return DenseNetwork(architecture, dtype)

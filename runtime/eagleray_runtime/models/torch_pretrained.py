@@ -12,7 +12,7 @@ from transformers.utils import logging
 from eagleray_runtime.arrays import PADDING
 from eagleray_runtime.errors import ModelInvalid
 from eagleray_runtime.models.architecture import Pretrained
-from eagleray_runtime.models.torch_module import TorchNetwork
+from eagleray_runtime.models.torch_module import WrappedNetwork, own_state
 
 # What they say of layers that begin anew is what is wanted here.
 logging.set_verbosity_error()
@@ -45,12 +45,6 @@ def described(config: Mapping[str, Any], *, goes_on: bool) -> tuple[dict[str, li
     return shapes, int(model.config.hidden_size), int(model.config.num_attention_heads)
 
 
-def own_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and buffers by name; a weight that stands in two places has one of its names."""
-    own = {*dict(model.named_parameters()), *dict(model.named_buffers())}
-    return {name: values for name, values in model.state_dict().items() if name in own}
-
-
 def auto_class(*, goes_on: bool) -> Any:
     """The class of Transformers that makes models which go on with text, or tell what it is."""
     return AutoModelForCausalLM if goes_on else AutoModelForSequenceClassification
@@ -66,7 +60,7 @@ def _made(config: Mapping[str, Any], *, goes_on: bool) -> Any:
         ) from error
 
 
-class PretrainedNetwork(TorchNetwork):
+class PretrainedNetwork(WrappedNetwork):
     """A model of Transformers, whose state is that of the model alone."""
 
     def __init__(self, architecture: Pretrained, model: Any = None) -> None:
@@ -75,20 +69,6 @@ class PretrainedNetwork(TorchNetwork):
         self._goes_on = architecture.head == "NextToken"
         self.model = _made(architecture.config, goes_on=self._goes_on).float() if model is None else model
         self._filler = architecture.config["pad_token_id"]
-
-    def learned(self) -> dict[str, torch.Tensor]:
-        """What training changes, by name: the state."""
-        return own_state(self.model)
-
-    def state_dict(self, *args: Any, **options: Any) -> dict[str, torch.Tensor]:
-        """Parameters and buffers by the names that Transformers gives."""
-        return self.learned()
-
-    def load_state_dict(self, state: Mapping[str, torch.Tensor], *args: Any, **options: Any) -> None:
-        """Take over a state."""
-        if set(state) != set(self.learned()):
-            raise ValueError(f"the state of another model: {sorted(set(state) ^ set(self.learned()))[:3]}")
-        self.model.load_state_dict(state, strict=False)
 
     def recompute(self) -> None:
         """From now on remember of a layer in training only what goes into it, by Transformers' own means."""

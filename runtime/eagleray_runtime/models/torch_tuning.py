@@ -14,7 +14,8 @@ from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import FineTuning
 from eagleray_runtime.errors import ModelInvalid
 from eagleray_runtime.models.architecture import Pretrained
-from eagleray_runtime.models.torch_pretrained import PretrainedNetwork, auto_class, own_state
+from eagleray_runtime.models.torch_module import own_state
+from eagleray_runtime.models.torch_pretrained import PretrainedNetwork, auto_class
 from eagleray_runtime.storage import Store
 
 WEIGHTS, INDEX = "*.safetensors", "*.safetensors.index.json"

@@ -6,7 +6,10 @@ from typing import Any, Protocol
 
 from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.bundle.reading import Bundle, read_bundle
+from eagleray_runtime.contract.blocks import RemoteCode
 from eagleray_runtime.contract.config import ServingConfig
+from eagleray_runtime.errors import ModelInvalid
+from eagleray_runtime.models.architecture import Custom
 from eagleray_runtime.serving.continuing import continuing
 from eagleray_runtime.serving.predicting import Predicting
 from eagleray_runtime.serving.tensors import Tensor
@@ -76,9 +79,16 @@ def load_model(config: ServingConfig) -> ServedModel:
     """Fetch, verify and load the bundle of a configuration.
 
     Raises:
-        StoreRefused, DigestMismatch, ModelInvalid: as `read_bundle` and `load_predictor`.
+        StoreRefused, DigestMismatch, ModelInvalid: as `read_bundle` and `load_predictor`; or the bundle has code, and nobody has
+            consented to run it.
+        UserCodeFailed: that code makes no network.
     """
     bundle = read_bundle(Store(config.model), config.digest)
+    if isinstance(bundle.manifest.architecture, Custom) and config.remote_code is not RemoteCode.ALLOW:
+        raise ModelInvalid(
+            f"{config.model.uri} is a model of family Custom, whose code would run in the replicas: if you trust it, set "
+            f"model.remoteCode to Allow and model.digest to {bundle.digest}, or name the job that made it in model.trainingJobRef"
+        )
     if bundle.manifest.architecture.head == "NextToken":
         return ServedModel(config, bundle, continuing(config.engine, bundle))
     return ServedModel(config, bundle, Predicting(config.engine, bundle))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from eagleray_runtime.contract.blocks import FineTuning, LoRA, OptimizerType, Precision, Strategy
 from eagleray_runtime.contract.reports import Choice
-from eagleray_runtime.models.architecture import Dense, Pretrained
+from eagleray_runtime.models.architecture import Custom, Dense, Pretrained
 from eagleray_runtime.training.plan import Plan, needs_gpu
 
 MOMENTS = {
@@ -53,8 +53,9 @@ def strategy(plan: Plan, device: Device, workers: int) -> tuple[Strategy, Choice
     """What each of several workers holds, and the choice to tell where it is ours."""
     if plan.parallelism.strategy is not Strategy.AUTO or workers == 1:
         return plan.parallelism.strategy, None
-    if isinstance(plan.architecture, Pretrained):
-        reason = "a pretrained model is not shared out"
+    if isinstance(plan.architecture, Pretrained | Custom):
+        whose = "a pretrained model" if isinstance(plan.architecture, Pretrained) else "a network of your own"
+        reason = f"{whose} is not shared out"
         return Strategy.DDP, Choice(field="training.parallelism.strategy", value=Strategy.DDP, reason=reason)
     needed = state_bytes(plan)
     chosen, reason = Strategy.DDP, f"model, gradients and optimiser take {_gib(needed)}, which each worker holds"

@@ -34,6 +34,7 @@ from eagleray_runtime.models.architecture import Dense
 from eagleray_runtime.models.predictor import evaluating
 from eagleray_runtime.reports import Reporter, Stopped, UndeliveredError
 from eagleray_runtime.storage import Store
+from eagleray_runtime.training.code import code_of
 from eagleray_runtime.training.crossvalidation import Scores, cross_validate
 from eagleray_runtime.training.curves import plots
 from eagleray_runtime.training.engines import below, train
@@ -93,7 +94,7 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
     if (finished := _finished(config, output)) is not None:
         log.info("an earlier attempt has completed the bundle at %s: only reporting it", output.uri)
         return finished
-    rows = replace(read_rows(config), start=read_start(config))
+    rows = replace(read_rows(config), start=read_start(config), code=code_of(config, checkpoints))
     found: list[Choice] = []
     if config.search is not None:
         config, found = search(config, config.search, rows, checkpoints, progress)

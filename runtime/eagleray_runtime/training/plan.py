@@ -39,11 +39,13 @@ from eagleray_runtime.models import initialization
 from eagleray_runtime.models.architecture import (
     Architecture,
     Convolutional,
+    Custom,
     Dense,
     Pretrained,
     Recurrent,
     Transformer,
     build,
+    custom,
     pretrained,
 )
 from eagleray_runtime.models.losses import Loss, balanced
@@ -61,6 +63,9 @@ ADAGRAD_EPSILON, ADAM_W_DECAY = 1e-10, 0.01
 
 CHECKPOINT_SECONDS = 10
 """So often is a checkpoint written where the spec says nothing: a lost attempt loses about this much work."""
+
+PROBED_ROWS = 4
+"""Rows that a network of the user's own is tried on before it is trained."""
 
 PLATEAU_THRESHOLD = 1e-4
 """Share of the best loss by which another one must be lower to count; torch's default."""
@@ -124,6 +129,7 @@ def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]
 
     Raises:
         ModelInvalid: what the spec asks for does not go with the data.
+        UserCodeFailed: code of the user's own makes no network for them.
     """
     chosen = _Chosen()
     start = dataset.start
@@ -138,7 +144,10 @@ def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]
     plan = Plan(
         architecture=architecture,
         initialization=_initialization(
-            config.model.initialization, architecture, chosen, is_drawn=start is None and dataset.base is None
+            config.model.initialization,
+            architecture,
+            chosen,
+            is_drawn=start is None and not isinstance(architecture, Pretrained | Custom),
         ),
         start=start.digest if start else None,
         loss=loss,
@@ -167,6 +176,8 @@ def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]
 
 def _architecture(config: TrainingConfig, dataset: Dataset, loss: LossType) -> Architecture:
     classes, base = len(dataset.classes), dataset.base
+    if config.model.custom is not None:
+        return custom(config.model.custom, dataset.code, dataset.training.x[:PROBED_ROWS], classes, loss)
     if base is None:
         return build(config.model, dataset.inputs, classes, loss)
     goes_on = dataset.task == "LanguageModeling"
@@ -259,8 +270,9 @@ def _parallelism(config: TrainingConfig, architecture: Architecture) -> Parallel
             raise ModelInvalid(f"training.parallelism.strategy {asked.strategy} is for several workers: raise workers.max")
         if training.gradients.compression is not Compression.NONE:
             raise ModelInvalid("training.gradients.compression is for several workers: raise workers.max")
-    if asked.strategy is Strategy.FSDP and isinstance(architecture, Pretrained):
-        raise ModelInvalid("a pretrained model is not shared out between workers: set training.parallelism.strategy to DDP")
+    if asked.strategy is Strategy.FSDP and isinstance(architecture, Pretrained | Custom):
+        whose = "a pretrained model" if isinstance(architecture, Pretrained) else "a network of your own"
+        raise ModelInvalid(f"{whose} is not shared out between workers: set training.parallelism.strategy to DDP")
     if asked.activation_checkpointing is ActivationCheckpointing.FULL:
         has_layers = isinstance(architecture, Convolutional | Transformer | Pretrained) or (
             isinstance(architecture, Dense) and architecture.hidden

@@ -107,7 +107,10 @@ def _dimension(config: TrainingConfig, parameter: SearchParameter) -> Dimension:
     field, kind = parameter.field, _kind(parameter.field)
     numeric = kind in (int, float)
     if numeric == (parameter.choices is not None):
-        needs = "a number: give range or numbers" if numeric else f"one of {', '.join(kind)}: give choices"  # type: ignore[arg-type]
+        if numeric:
+            needs = "a number: give range or numbers"
+        else:
+            needs = "a text: give choices" if kind is str else f"one of {', '.join(kind)}: give choices"  # type: ignore[arg-type]
         raise ModelInvalid(f"spec.search: {field} is {needs}")
     found = _range(parameter, kind is int) if parameter.range is not None else Dimension(field, _named(parameter, kind is int))
     for value in found.values if found.values is not None else (found.low, found.high):
@@ -136,7 +139,7 @@ def _range(parameter: SearchParameter, whole: bool) -> Dimension:
 
 
 def _kind(field: str) -> type:
-    """The type of a field: int, float, or an enum of choices."""
+    """The type of a field: int, float, an enum of choices, or str where users name the field themselves."""
     if field == ENGINE:
         raise ModelInvalid(f"spec.search: {ENGINE} is decided before a search begins: drop it there")
     root = next((root for root in PARTS if field.startswith(f"{root}.")), None)
@@ -146,6 +149,8 @@ def _kind(field: str) -> type:
     *blocks, leaf = field.removeprefix(f"{root}.").split(".")
     for name in blocks:
         inner = _field_type(block, path, name, field)
+        if get_origin(inner) is dict and field == f"{path}.{name}.{leaf}":
+            return str
         if not (isinstance(inner, type) and issubclass(inner, Block)):
             raise ModelInvalid(f"spec.search: there is no field {field}: {path}.{name} has none below it")
         block, path = inner, f"{path}.{name}"

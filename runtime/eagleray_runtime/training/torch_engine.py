@@ -24,7 +24,7 @@ from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, HistoryPoint
 from eagleray_runtime.data.dataset import Dataset
 from eagleray_runtime.data.scaling import Affine
-from eagleray_runtime.errors import Diverged, WorkerLost
+from eagleray_runtime.errors import Diverged, RuntimeFailure, WorkerLost
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training.outcome import EpochEnd, FirstEpoch, Outcome
 from eagleray_runtime.training.plan import Plan
@@ -83,6 +83,7 @@ def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progre
         ModelInvalid: the network is to be compiled, and there is no compiler.
         Diverged: the loss is not finite any more.
         WorkerLost: workers were lost more often than they are replaced.
+        RuntimeFailure: a worker ended with it.
         TrainingFailedError: anything else that ended Ray Train.
     """
     require_compiler(plan)
@@ -122,6 +123,8 @@ def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progre
     try:
         told: dict[str, Any] = trainer.fit().return_value
     except TrainingFailedError as error:
+        if (told_by_worker := _typed(error)) is not None:
+            raise told_by_worker from error
         if (lost := _lost(error)) is not None:
             raise WorkerLost(
                 f"{lost}: this happened more than {MOST_FAILURES} times: look at the workers' logs, "
@@ -147,6 +150,13 @@ def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progre
         checkpoint_seconds=told["checkpoint_seconds"],
         first_epoch=FirstEpoch(*told["first_epoch"]) if told["first_epoch"] else None,
     )
+
+
+def _typed(error: TrainingFailedError) -> RuntimeFailure | None:
+    """The failure of a worker that is one for the user, which Ray Train has wrapped."""
+    failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else ()
+    causes = (getattr(failure, "_base_exc", failure) for failure in failures)
+    return next((cause for cause in causes if isinstance(cause, RuntimeFailure)), None)
 
 
 def _lost(error: TrainingFailedError) -> str | None:

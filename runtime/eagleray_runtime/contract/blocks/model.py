@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from eagleray_runtime.contract.blocks.base import Block, Name, Reference, Rule, only_with
+from eagleray_runtime.contract.blocks.base import Block, Name, Reference, Rule, not_both, only_with
 
 
 class Family(StrEnum):
@@ -19,9 +19,12 @@ class Family(StrEnum):
     RECURRENT_NETWORK = "RecurrentNetwork"
     TRANSFORMER = "Transformer"
     PRETRAINED = "Pretrained"
+    CUSTOM = "Custom"
 
 
-TORCH_FAMILIES = frozenset({Family.CONVOLUTIONAL_NETWORK, Family.RECURRENT_NETWORK, Family.TRANSFORMER, Family.PRETRAINED})
+TORCH_FAMILIES = frozenset(
+    {Family.CONVOLUTIONAL_NETWORK, Family.RECURRENT_NETWORK, Family.TRANSFORMER, Family.PRETRAINED, Family.CUSTOM}
+)
 """Families that only the torch engine has."""
 
 
@@ -272,6 +275,52 @@ class Pretrained(Block):
     lora: LoRA | None = Field(None, description="The small matrices of method LoRA. Unset means its defaults.")
 
 
+class RemoteCode(StrEnum):
+    """Whether code that a model brings may be run."""
+
+    DENY = "Deny"
+    ALLOW = "Allow"
+
+
+Parameter = Annotated[str, Field(max_length=1024)]
+
+
+class Custom(Block):
+    """A network of the user's own, as a Python function makes it."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        not_both("configMapRef", "uri"),
+        Rule("!has(self.secretRef) || has(self.uri)", "secretRef goes with uri"),
+    )
+
+    entrypoint: str = Field(
+        max_length=253,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$",
+        description="module:function. The function is called with inputs (number of prepared columns), outputs (numbers that the "
+        "network has to say of a row) and parameters, by these names, and returns a torch.nn.Module that takes float "
+        "[rows, inputs] to [rows, outputs].",
+    )
+    config_map_ref: Reference | None = Field(
+        None, description="ConfigMap whose keys that end in .py are the code. Unset without uri means that the image holds it."
+    )
+    uri: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1024,
+        json_schema_extra={"x-eagleray-uri": True},
+        description="A .py file, or a folder whose .py files are the code: s3://bucket/path or pvc://claim/path.",
+    )
+    secret_ref: Reference | None = Field(
+        None,
+        description="Secret with the keys of the store (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ...).",
+    )
+    parameters: dict[str, Parameter] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="What the function gets as parameters, texts by name. Default none.",
+    )
+
+
 class InitializationMethod(StrEnum):
     """How weights are drawn; Auto decides by the activation."""
 
@@ -354,12 +403,18 @@ class Model(Block):
             "self.family != 'Pretrained' || (self.initialization.method == 'Auto' && !has(self.initialization.scale))",
             "a pretrained model has its weights: drop initialization",
         ),
+        Rule("has(self.custom) == (self.family == 'Custom')", "custom and family Custom go together"),
+        Rule(
+            "self.family != 'Custom' || (self.initialization.method == 'Auto' && !has(self.initialization.scale))",
+            "a network of your own draws its first weights itself: drop initialization",
+        ),
     )
 
     family: Family = Field(
         description="Model family. Perceptron is the classic learning rule: labels without probabilities. ConvolutionalNetwork "
         "learns from images, RecurrentNetwork from windows of rows (data.sequence), Transformer from text (data.text), "
-        "Pretrained from text too, beginning with a model that was trained before; all with engine Torch."
+        "Pretrained from text too, beginning with a model that was trained before, Custom from columns by a network of your own; "
+        "all with engine Torch."
     )
     initialization: Initialization = Field(
         default_factory=Initialization, description="First values of the weights; biases start at zero."
@@ -383,6 +438,7 @@ class Model(Block):
         None, description="Shape of the model of family Transformer. Unset means its defaults, an encoder."
     )
     pretrained: Pretrained | None = Field(None, description="The model that family Pretrained begins with.")
+    custom: Custom | None = Field(None, description="The code of the network of family Custom.")
 
     @property
     def is_decoder(self) -> bool:

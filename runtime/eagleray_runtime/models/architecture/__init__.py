@@ -8,6 +8,7 @@ from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import Family, LossType
 from eagleray_runtime.errors import ModelInvalid
 from eagleray_runtime.models.architecture.convolutional import Convolutional, convolutional
+from eagleray_runtime.models.architecture.custom import Custom, custom
 from eagleray_runtime.models.architecture.dense import Dense
 from eagleray_runtime.models.architecture.layers import Shapes
 from eagleray_runtime.models.architecture.pretrained import Pretrained, pretrained
@@ -18,12 +19,14 @@ from eagleray_runtime.models.heads import head_of
 __all__ = [
     "Architecture",
     "Convolutional",
+    "Custom",
     "Dense",
     "Pretrained",
     "Recurrent",
     "Shapes",
     "Transformer",
     "build",
+    "custom",
     "dense",
     "pretrained",
 ]
@@ -40,7 +43,8 @@ Architecture: TypeAlias = Annotated[
     | Annotated[Convolutional, Tag("Convolutional")]
     | Annotated[Recurrent, Tag("Recurrent")]
     | Annotated[Transformer, Tag("Transformer")]
-    | Annotated[Pretrained, Tag("Pretrained")],
+    | Annotated[Pretrained, Tag("Pretrained")]
+    | Annotated[Custom, Tag("Custom")],
     Discriminator(_kind),
 ]
 """What a model is, by `kind`. All have head, shapes, buffers, tables, last, nonlinearity, draws, parameters, work, widest and

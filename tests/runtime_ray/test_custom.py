@@ -1,0 +1,85 @@
+"""A network of the user's own on Ray Train's workers: trained, served by consent, and quoted where it fails in a worker."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eagleray_runtime.contract.config import ServingConfig
+from eagleray_runtime.serving.model import load_model
+from eagleray_runtime.serving.tensors import Tensor
+from tests.runtime_ray.private_ray import PrivateRay
+from tests.runtime_ray.test_end_to_end import RESOURCE, train, training_config
+
+pytestmark = [pytest.mark.ray, pytest.mark.torch]
+pytest.importorskip("torch")
+
+LAYERS = """
+from torch import nn
+
+
+class Bounded(nn.Module):
+    def forward(self, x):
+        return x.tanh()
+"""
+
+NETWORK = """
+from torch import nn
+
+from layers import Bounded
+
+
+def network(*, inputs, outputs, parameters):
+    return nn.Sequential(nn.Linear(inputs, int(parameters["width"])), Bounded(), nn.Linear(int(parameters["width"]), outputs))
+"""
+
+
+def configured(folder: Path, layers: str = LAYERS) -> dict:
+    code = folder / "code"
+    code.mkdir()
+    (code / "flowers.py").write_text(NETWORK)
+    (code / "layers.py").write_text(layers)
+    return training_config(
+        folder,
+        engine="Torch",
+        workers={"min": 2, "max": 2, "cpus": 0.5, "gpus": 0},
+        model={"family": "Custom", "custom": {"entrypoint": "flowers:network", "parameters": {"width": "8"}}},
+        codeDirectory=str(code),
+    )
+
+
+def test_two_workers_train_it_and_its_bundle_is_served_by_consent(
+    ray: PrivateRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(configured(tmp_path), tmp_path, ray.environment)
+    manifest = json.loads((tmp_path / "model" / "bundle.json").read_text())
+    accuracy = {(metric["name"], metric["part"]): metric["value"] for metric in manifest["metrics"]}
+    assert accuracy["Accuracy", "Test"] > 0.8
+    monkeypatch.setenv("EAGLERAY_ALLOW_FILE_URIS", "1")
+    told = {"revision": "r1", "name": "m", "model": {"uri": f"file://{tmp_path}/model"}, "engine": "Torch", "remoteCode": "Allow"}
+    model = load_model(ServingConfig.model_validate(told | {"resource": RESOURCE | {"kind": "ModelDeployment"}}))
+    asked = Tensor("features", np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]]))
+    assert model.infer([asked])["label"].tolist() == ["iris", "rose", "tulip"]
+
+
+def test_what_fails_in_a_worker_is_told_in_the_users_own_words(ray: PrivateRay, tmp_path: Path) -> None:
+    # The few rows that the driver tries do not show it.
+    layers = LAYERS.replace("        return", "        if len(x) > 8:\n            raise ValueError('too many')\n        return")
+    path = tmp_path / "training.json"
+    path.write_text(json.dumps(configured(tmp_path, layers)))
+    ended = subprocess.run(
+        [sys.executable, "-m", "eagleray_runtime.training"],
+        env=ray.environment | {"EAGLERAY_CONFIG": str(path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    # What Ray's workers have logged may come later.
+    [told] = [line for line in ended.stderr.splitlines() if line.startswith("UserCodeFailed: ")]
+    assert told.startswith("UserCodeFailed: the network of model.custom.entrypoint flowers:network failed: ")
+    assert "layers.py" in told
+    assert "raise ValueError('too many') ValueError: too many: correct the code, in a new job" in told
