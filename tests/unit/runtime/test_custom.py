@@ -14,6 +14,7 @@ from eagleray_runtime.serving.model import load_model
 from eagleray_runtime.serving.tensors import decode
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training.code import code_of, read_code
+from eagleray_runtime.training.devices import Device, strategy
 from eagleray_runtime.training.space import dimensions, with_values
 from tests.support.torch_runs import HereRun, Wanted, by_two_workers, changed_alike_when_interrupted
 
@@ -35,6 +36,8 @@ from torch import nn
 def hidden(inputs, width):
     return nn.Sequential(nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(0.1))
 """
+
+TWO = {"min": 2, "max": 2, "cpus": 1, "gpus": 0}
 
 CIRCLE = ["a,b,y", *(f"{a / 5},{b / 5},{'in' if a * a + b * b < 30 else 'out'}" for a in range(-8, 9) for b in range(-8, 9))]
 SQUARE = ["a,b,y", *(f"{a / 5},{b / 5},{(a * a + b) / 25}" for a in range(-8, 9) for b in range(-8, 9))]
@@ -180,6 +183,18 @@ class TestLearning:
         monkeypatch.syspath_prepend(str(tmp_path / "installed"))
         run = HereRun(custom(entrypoint="shop_networks:network", codeDirectory=None)).to_the_end(1)
         assert run.plan.architecture.sources == {}
+
+
+@pytest.mark.torch
+class TestOnSeveralWorkers:
+    def test_each_holds_it_whole_and_says_why(self, custom):
+        plan = HereRun(custom(workers=TWO)).plan
+        chosen, choice = strategy(plan, Device("cuda", memory=1), 2)
+        assert (chosen, choice.reason) == ("DDP", "a network of your own is not shared out")
+
+    def test_it_is_not_shared_out_whatever_a_search_tries(self, custom):
+        with pytest.raises(ModelInvalid, match="a network of your own is not shared out between workers"):
+            HereRun(custom(workers=TWO, training={"parallelism": {"strategy": "FSDP"}}))
 
 
 @pytest.mark.torch
