@@ -14,7 +14,9 @@ from eagleray_runtime.errors import StoreRefused
 from eagleray_runtime.storage.uris import parse
 
 CONNECT_SECONDS = 10
-TRIES = 3
+TRIES = 10
+"""Of one request that gets no answer, or that the store cannot do now (5xx). botocore waits a random part of 1, 2, 4, 8, 16 and
+then 20 s before each other one, a minute in all on average: so long may a store be away, and no job notices."""
 
 
 class Store:
@@ -151,7 +153,7 @@ def _credentials(location: Location) -> dict[str, str]:
 
 def _s3_options(keys: Mapping[str, str]) -> dict[str, Any]:
     client: dict[str, Any] = {}
-    config: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "retries": {"max_attempts": TRIES}}
+    config: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "retries": {"total_max_attempts": TRIES, "mode": "standard"}}
     if region := keys.get("AWS_REGION") or keys.get("AWS_DEFAULT_REGION"):
         client["region_name"] = region
     if endpoint := keys.get("AWS_ENDPOINT_URL"):

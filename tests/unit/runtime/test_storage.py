@@ -1,6 +1,9 @@
 """Which URIs are allowed, and what a store's refusal says."""
 
 import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -84,11 +87,11 @@ def test_a_missing_secret_is_told(tmp_path):
         Store(Location(uri="s3://bucket/path", secret_directory=str(tmp_path / "none")))
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_store_that_cannot_be_reached_is_told_in_its_own_words(tmp_path):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound and not listening: refused at once
-        port = taken.getsockname()[1]
+@pytest.fixture
+def at_port(tmp_path):
+    """The folder of a bucket of a store at a port of this machine."""
+
+    def make(port):
         for name, value in {
             "AWS_ACCESS_KEY_ID": "a",
             "AWS_SECRET_ACCESS_KEY": "b",
@@ -96,7 +99,55 @@ def test_a_store_that_cannot_be_reached_is_told_in_its_own_words(tmp_path):
             "AWS_REGION": "us-east-1",
         }.items():
             (tmp_path / name).write_text(value)
-        store = Store(Location(uri="s3://bucket/path", secret_directory=str(tmp_path)))
+        return Store(Location(uri="s3://bucket/path", secret_directory=str(tmp_path)))
+
+    return make
+
+
+class OneFile(BaseHTTPRequestHandler):
+    """A store in which there is one file, of two bytes."""
+
+    def do_HEAD(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+
+    def do_GET(self):
+        self.do_HEAD()
+        self.wfile.write(b"hi")
+
+    def log_message(self, *arguments):
+        """Say nothing."""
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_store_that_is_away_for_a_moment_is_waited_for(at_port):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    servers = []
+
+    def come_back():
+        time.sleep(0.3)
+        servers.append(HTTPServer(("127.0.0.1", port), OneFile))
+        servers[0].serve_forever()
+
+    thread = threading.Thread(target=come_back)
+    thread.start()
+    try:
+        assert at_port(port).read("x") == b"hi"
+    finally:
+        servers[0].shutdown()
+        thread.join()
+        servers[0].server_close()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_store_that_cannot_be_reached_is_told_in_its_own_words(at_port, monkeypatch):
+    monkeypatch.setattr("eagleray_runtime.storage.store.TRIES", 2)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: refused at once
+        store = at_port(taken.getsockname()[1])
         with pytest.raises(StoreRefused, match=r"cannot read x.*127\.0\.0\.1.*check the store's address"):
             store.read("x")
 
