@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-cluster test test-faults check lint fast cluster-up cluster-down generate verify bench bench-training lock
+.PHONY: help setup demo demo-cluster test test-faults test-losses check lint fast cluster-up cluster-down generate verify bench bench-training lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ fast: $(VENV)/.dev ## The fast tests
 
 test-faults: $(VENV)/.dev ## The whole sweep: every fault at every point (an hour; the tier faults runs a sample)
 	$(BIN)/python -m tests.faults
+
+test-losses: $(VENV)/.dev ## Thirty faults over ten jobs on the node of the tests (root on Linux; a quarter of an hour)
+	$(BIN)/python -m pytest -q -s -m losses tests/e2e
 
 cluster-up: ## Bring the one-node Kubernetes of the tests up (root on Linux)
 	$(PYTHON) -m tests.cluster up

@@ -61,7 +61,12 @@ def load(node: Node, address: str, log: Path) -> Iterator[dict[str, int]]:
         answers |= json.loads(log.read_text() or "{}")
 
 
-def test_a_training_job_starts_on_the_gpu_there_is_and_grows_as_more_appear(
+CHECKPOINT_SECONDS = 10
+NOTICING_SECONDS = 15
+"""How long Ray may take on a busy machine to tell that a worker is gone; what was trained meanwhile is lost too."""
+
+
+def test_a_training_job_starts_on_the_gpu_there_is_grows_as_more_appear_and_shrinks_with_what_is_lost(
     cluster: LiveCluster, namespace: str, gpus: Any, measured: Measured
 ) -> None:
     gpus(1)
@@ -72,8 +77,15 @@ def test_a_training_job_starts_on_the_gpu_there_is_and_grows_as_more_appear(
         data={"configMapRef": {"name": "hill", "key": "hill.csv"}, "target": "z"},
         model={"family": "MultilayerPerceptron", "multilayerPerceptron": {"hiddenLayers": [64, 64]}},
         # More than it comes to: one worker must not be done before two others have started, however busy the machine is.
-        training={"engine": "Torch", "epochs": 100_000, "optimizer": {"type": "GradientDescent", "learningRate": 0.01}},
+        training={
+            "engine": "Torch",
+            "epochs": 100_000,
+            "optimizer": {"type": "GradientDescent", "learningRate": 0.01},
+            "checkpoint": {"everySeconds": CHECKPOINT_SECONDS},
+        },
         workers={"min": 1, "max": 3, "gpus": 1},
+        runtime={"env": [{"name": "TEAM", "value": "hills"}]},
+        scheduling={"nodeSelector": {"kubernetes.io/os": "linux"}, "tolerations": [{"key": GPU, "operator": "Exists"}]},
         runPolicy={"backoffLimit": 0},
     )
     hill = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "hill"}, "data": {"hill.csv": HILL}}
@@ -97,7 +109,10 @@ def test_a_training_job_starts_on_the_gpu_there_is_and_grows_as_more_appear(
     assert "1 of 1..3 workers" in told["message"]
     assert "more workers join as capacity appears" in told["message"]
     assert told["status"] == "True", "worker pods that wait are no failure"
-    assert len(gpu_pods(cluster, namespace, f"training-job={name}")) == 1
+    [pod] = gpu_pods(cluster, namespace, f"training-job={name}")
+    assert pod["spec"]["nodeSelector"] == {"kubernetes.io/os": "linux"}
+    assert {"key": GPU, "operator": "Exists"} in pod["spec"]["tolerations"]
+    assert {"name": "TEAM", "value": "hills"} in pod["spec"]["containers"][0]["env"]
 
     gpus(4)
     began = time.monotonic()
@@ -110,6 +125,19 @@ def test_a_training_job_starts_on_the_gpu_there_is_and_grows_as_more_appear(
     before = together["progress"]["epoch"]
     further = cluster.until(lambda: (found := status())["progress"]["epoch"] > before and found, "it goes on", 60, namespace)
     assert [attempt["number"] for attempt in further["attempts"]] == [1], "it grew within one attempt"
+
+    gpus(2)
+    [lost, *_] = gpu_pods(cluster, namespace, f"training-job={name}")
+    began = time.monotonic()
+    cluster.kubectl("delete", "pod", lost["metadata"]["name"], "-n", namespace, "--grace-period=0", "--force", "--wait=false")
+    fewer = cluster.until(lambda: trains_on(2), "it trains on the two workers that are left", 240, namespace)
+    assert fewer is not None
+    measured["elastic training: a worker and its GPU lost -> trains on 2 workers"] = time.monotonic() - began
+    assert "2 of 1..3 workers" in condition(fewer, "Progressing")["message"]
+    [attempt] = fewer["attempts"]
+    assert 0 < attempt["lostSeconds"] <= CHECKPOINT_SECONDS + NOTICING_SECONDS, attempt
+    before = fewer["progress"]["epoch"]
+    cluster.until(lambda: status()["progress"]["epoch"] > before, "it goes on", 60, namespace)
     cluster.kubectl("delete", "tjob", name, "-n", namespace, "--wait=false")
 
 
