@@ -34,6 +34,12 @@ def pods(path: Path) -> list[Manifest]:
     return made
 
 
+@pytest.fixture(scope="module", autouse=True)
+def priorities(apiserver: Apiserver) -> None:
+    """The class that pods of the golden outputs name."""
+    apiserver.kubectl("create", "priorityclass", "high", "--value=1000")
+
+
 @pytest.fixture
 def restricted(apiserver: Apiserver, namespace: str) -> str:
     apiserver.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
