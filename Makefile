@@ -50,7 +50,7 @@ fast: $(VENV)/.dev ## The fast tests
 test-faults: $(VENV)/.dev ## The whole sweep: every fault at every point (an hour; the tier faults runs a sample)
 	$(BIN)/python -m tests.faults
 
-test-losses: $(VENV)/.dev ## Thirty faults over ten jobs on the node of the tests (root on Linux; a quarter of an hour)
+test-losses: $(VENV)/.dev ## Thirty faults over ten jobs on the node of the tests (root on Linux; 20 minutes)
 	$(BIN)/python -m pytest -q -s -m losses tests/e2e
 
 cluster-up: ## Bring the one-node Kubernetes of the tests up (root on Linux)

@@ -1,6 +1,6 @@
 """Thirty faults over ten jobs on the node: every job ends right, or Failed with its true cause; none is lost, none runs twice.
 
-Takes a quarter of an hour, so that it is not in the tier e2e: `make test-losses`.
+Takes 20 minutes, so that it is not in the tier e2e: `make test-losses`.
 """
 
 import threading
@@ -31,7 +31,7 @@ BAD_ROW = 10_000
 LONG = ["x,height", *(f"{x},{2 * x}" for x in range(11_000))]
 LONG[BAD_ROW] = f"{BAD_ROW},nan"
 
-EPOCHS = {"NumPy": 15_000, "Torch": 1500}
+EPOCHS = {"NumPy": 15_000, "Torch": 500}
 """About a minute undisturbed."""
 
 
@@ -275,7 +275,8 @@ def test_its_attempts_follow_one_another(ends: dict[str, dict[str, Any]], story:
     attempts = ends[story.name]["attempts"]
     for before, after in pairwise(attempts):
         assert before["endTime"] <= after["startTime"]
-        assert after.get("fromEpoch", 0) <= before.get("toEpoch", 0), "it goes on from what there was"
+        # Not beside toEpoch, which is what was last told: a checkpoint may be written after it, before the pod is gone.
+        assert after.get("fromEpoch", 0) >= before.get("fromEpoch", 0), "it goes on from what there was"
     numbers = [attempt["number"] for attempt in attempts]
     assert numbers == sorted(set(numbers))
 
