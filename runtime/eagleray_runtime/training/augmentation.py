@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from eagleray_runtime.arrays import Bools, Integers
+from eagleray_runtime.arrays import Integers
 from eagleray_runtime.contract.blocks import Augmentation
 from eagleray_runtime.training.order import augmentation_stream
 
@@ -31,7 +31,7 @@ class Light:
 
     def __init__(self, seed: int, epoch: int, rows: int, height: int, width: int) -> None:
         """Draw what becomes of each of `rows` images in an epoch (from 1)."""
-        random = self._random = augmentation_stream(seed, epoch)
+        random = augmentation_stream(seed, epoch)
         mirrored = random.random(rows) < 0.5
         self._down = torch.from_numpy(_places(height, random, rows))
         across = _places(width, random, rows)
@@ -46,13 +46,13 @@ class Light:
 class Strong(Light):
     """What Light does, then turns and zooms all images, changes contrast and brightness, and covers a rectangle of half of them.
 
-    What is covered, by the image's mean, is what Zhong et al. 2020 (Random Erasing, section 3.2) leave out.
+    Covering a rectangle, here by the image's mean, is Random Erasing (Zhong et al. 2020).
     """
 
     def __init__(self, seed: int, epoch: int, rows: int, height: int, width: int) -> None:
         """As of Light."""
         super().__init__(seed, epoch, rows, height, width)
-        random = self._random
+        [random] = augmentation_stream(seed, epoch).spawn(1)
         turn = random.uniform(-LARGEST_TURN, LARGEST_TURN, rows)
         zoom = LARGEST_ZOOM ** random.uniform(-1, 1, rows)
         sine, cosine, none = np.sin(turn) / zoom, np.cos(turn) / zoom, np.zeros(rows)
@@ -62,31 +62,37 @@ class Strong(Light):
         contrast = LARGEST_CONTRAST ** random.uniform(-1, 1, rows)
         brightness = random.uniform(-LARGEST_BRIGHTNESS, LARGEST_BRIGHTNESS, rows)
         self._light = torch.from_numpy(np.stack([contrast, brightness]).astype(np.float32))
-        self._covered = torch.from_numpy(rectangles(random, rows, height, width))
+        self._edges = torch.from_numpy(rectangles(random, rows, height, width))
 
     def __call__(self, images: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """As of Light."""
         found = super().__call__(images, rows).movedim(-1, 1)
-        drawn = (self._matrices, *self._light, self._covered)
-        matrices, contrast, brightness, covered = (values[rows.cpu()].to(found.device) for values in drawn)
+        drawn = (self._matrices, *self._light, self._edges)
+        matrices, contrast, brightness, edges = (values[rows.cpu()].to(found.device) for values in drawn)
         grid = functional.affine_grid(matrices.to(found.dtype), list(found.shape), align_corners=False)
         found = functional.grid_sample(found, grid, padding_mode="border", align_corners=False)
         mean, deviation = (values[:, None, None, None] for values in (found.mean((1, 2, 3)), found.std((1, 2, 3))))
         changed = mean + (found - mean) * contrast[:, None, None, None] + brightness[:, None, None, None] * deviation
-        return torch.where(covered[:, None], mean, changed).to(images.dtype).movedim(1, -1)
+        return torch.where(within(edges, *found.shape[2:])[:, None], mean, changed).to(images.dtype).movedim(1, -1)
 
 
-def rectangles(random: np.random.Generator, rows: int, height: int, width: int) -> Bools:
-    """Which pixels are covered, bool [rows, height, width]: a rectangle of each image, or none."""
+def rectangles(random: np.random.Generator, rows: int, height: int, width: int) -> Integers:
+    """Top, bottom, left and right edge of a rectangle of each image, int64 [rows, 4]; of half of them it is empty."""
     share = random.uniform(*ERASED, rows) * (random.random(rows) < 0.5)
     aspect = 2 ** random.uniform(-1, 1, rows)
-    down, across = np.arange(height)[:, np.newaxis], np.arange(width)
-    covered = np.ones((rows, height, width), dtype=bool)
-    for line, size, side in ((down, height, np.sqrt(share * aspect)), (across, width, np.sqrt(share / aspect))):
-        length = np.minimum(np.round(side * size), size)[:, np.newaxis, np.newaxis]
-        begin = np.floor(random.random((rows, 1, 1)) * (size - length + 1))
-        covered &= (line >= begin) & (line < begin + length)
-    return covered
+    edges = []
+    for size, side in ((height, np.sqrt(share * aspect)), (width, np.sqrt(share / aspect))):
+        length = np.minimum(np.round(side * size), size)
+        begin = np.floor(random.random(rows) * (size - length + 1))
+        edges += [begin, begin + length]
+    return np.stack(edges, axis=1).astype(np.int64)
+
+
+def within(edges: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Which pixels are in the rectangles of these edges [rows, 4], bool [rows, height, width]."""
+    top, bottom, left, right = edges[:, :, None].unbind(1)
+    down, across = (torch.arange(size, device=edges.device) for size in (height, width))
+    return ((down >= top) & (down < bottom))[:, :, None] & ((across >= left) & (across < right))[:, None, :]
 
 
 def _places(size: int, random: np.random.Generator, rows: int) -> Integers:

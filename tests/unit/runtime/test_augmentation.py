@@ -53,9 +53,10 @@ def test_they_depend_on_seed_and_epoch_alone(ramps, kind):
 
 
 def test_a_rectangle_of_half_of_them_is_covered():
-    from eagleray_runtime.training.augmentation import rectangles
+    from eagleray_runtime.training.augmentation import rectangles, within
 
-    covered = rectangles(np.random.default_rng(0), ROWS, HEIGHT, WIDTH)
+    edges = rectangles(np.random.default_rng(0), ROWS, HEIGHT, WIDTH)
+    covered = within(torch.from_numpy(edges), HEIGHT, WIDTH).numpy()
     shares = covered.mean(axis=(1, 2))
     assert 0.4 < (shares > 0).mean() < 0.6
     assert shares[shares > 0].min() > 0.01
