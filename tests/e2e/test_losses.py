@@ -24,6 +24,7 @@ AT_A_TIME = 3
 """Jobs that run side by side: the node has few processors, and a head that starts takes one of them for ten seconds."""
 
 STORE_AWAY_SECONDS = 15
+CORDONED_SECONDS = 5
 JOB_SECONDS = 900
 
 CURVE = "x,height\n" + "".join(f"{x / 500},{(x / 500) ** 3 - x / 500}\n" for x in range(-1000, 1000))
@@ -88,7 +89,7 @@ class Faults:
             [name] = self._cluster.kubectl("get", "nodes", "-o", "name").split()
             selector = f"--pod-selector=eagleray.io/training-job={job}"
             self._cluster.kubectl("drain", name, selector, "--force", "--delete-emptydir-data", "--timeout=60s", seconds=90)
-            time.sleep(5)
+            time.sleep(CORDONED_SECONDS)
             self._cluster.kubectl("uncordon", name)
 
     def _delete(self, pod: str) -> None:

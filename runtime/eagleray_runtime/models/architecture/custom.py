@@ -7,14 +7,14 @@ from pydantic import Field
 
 from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.contract import blocks
-from eagleray_runtime.contract.blocks import Activation, LossType
+from eagleray_runtime.contract.blocks import LossType
 from eagleray_runtime.errors import ModelInvalid
-from eagleray_runtime.models.architecture.layers import Layers, Shapes
+from eagleray_runtime.models.architecture.layers import Made, Shapes
 from eagleray_runtime.models.code import digest
 from eagleray_runtime.models.heads import Head, head_of
 
 
-class Custom(Layers):
+class Custom(Made):
     """A network of the user's own: what the function `entrypoint` (module:function) makes of inputs, outputs and `arguments`.
 
     It takes rows [rows, inputs]. `sources` are the texts of the code's files by name; without any it is in the image. `weights`
@@ -28,35 +28,14 @@ class Custom(Layers):
     sources: dict[str, str] = Field(default_factory=dict)
     inputs: int = Field(ge=1)
     outputs: int = Field(ge=1)
-    weights: dict[str, list[int]] = Field(default_factory=dict)
     statistics: dict[str, list[int]] = Field(default_factory=dict)
     width: int = 1
     head: Head
 
     @property
-    def shapes(self) -> Shapes:
-        """Shape of each parameter."""
-        return {name: tuple(shape) for name, shape in self.weights.items()}
-
-    @property
     def buffers(self) -> Shapes:
         """Shape of what is part of the module's state, but not trained."""
         return {name: tuple(shape) for name, shape in self.statistics.items()}
-
-    @property
-    def draws(self) -> bool:
-        """Nobody but its author knows."""
-        return True
-
-    @property
-    def last(self) -> str | None:
-        """None of its weights is drawn here."""
-        return None
-
-    @property
-    def nonlinearity(self) -> Activation | None:
-        """None of its weights is drawn here."""
-        return None
 
     @property
     def work(self) -> int:

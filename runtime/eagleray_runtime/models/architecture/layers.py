@@ -1,10 +1,13 @@
 """What the layers of all families have."""
 
 import math
+from abc import abstractmethod
 from itertools import pairwise
 from typing import TypeAlias
 
-from eagleray_runtime.contract.blocks import Block
+from pydantic import Field
+
+from eagleray_runtime.contract.blocks import Activation, Block
 
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
 """Shapes by the names that torch gives."""
@@ -23,9 +26,9 @@ class Layers(Block):
         return frozenset()
 
     @property
+    @abstractmethod
     def shapes(self) -> Shapes:
         """Shape of each parameter."""
-        raise NotImplementedError
 
     @property
     def buffers(self) -> Shapes:
@@ -41,6 +44,35 @@ class Layers(Block):
     def parameters(self) -> int:
         """Number of parameters."""
         return count(self.shapes)
+
+
+class Made(Layers):
+    """Layers that another library or the user's code makes, with the first weights that it gives them.
+
+    `weights` are the shapes of the parameters by the names that they have there.
+    """
+
+    weights: dict[str, list[int]] = Field(default_factory=dict)
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shape of each parameter."""
+        return {name: tuple(shape) for name, shape in self.weights.items()}
+
+    @property
+    def draws(self) -> bool:
+        """Nobody but their author knows."""
+        return True
+
+    @property
+    def last(self) -> str | None:
+        """None of its weights is drawn here."""
+        return None
+
+    @property
+    def nonlinearity(self) -> Activation | None:
+        """None of its weights is drawn here."""
+        return None
 
 
 def dense_shapes(widths: list[int]) -> Shapes:

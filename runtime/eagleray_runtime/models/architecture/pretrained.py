@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from eagleray_runtime.contract.blocks import Activation, LossType
+from eagleray_runtime.contract.blocks import LossType
 from eagleray_runtime.errors import ModelInvalid
-from eagleray_runtime.models.architecture.layers import Layers, Shapes
+from eagleray_runtime.models.architecture.layers import Made
 from eagleray_runtime.models.heads import Head, head_of
 
 
-class Pretrained(Layers):
+class Pretrained(Made):
     """A model of the library Transformers, by its own configuration, that began with the weights of `base`, a URI.
 
     It takes tokens as `Transformer` does: with head NextToken it goes on with them, else it tells what they are. `weights` are
@@ -21,33 +21,12 @@ class Pretrained(Layers):
     kind: Literal["Pretrained"] = "Pretrained"
     base: str
     config: dict[str, Any]
-    weights: dict[str, list[int]]
     vocabulary: int = Field(ge=1)
     tokens: int = Field(ge=1)
     size: int = Field(ge=1)
     heads: int = Field(ge=1)
     outputs: int = Field(ge=1)
     head: Head
-
-    @property
-    def shapes(self) -> Shapes:
-        """Shape of each parameter."""
-        return {name: tuple(shape) for name, shape in self.weights.items()}
-
-    @property
-    def draws(self) -> bool:
-        """Most of these models leave something out, each by a field of its own name."""
-        return True
-
-    @property
-    def last(self) -> str | None:
-        """None of its weights is drawn here."""
-        return None
-
-    @property
-    def nonlinearity(self) -> Activation | None:
-        """None of its weights is drawn here."""
-        return None
 
     @property
     def work(self) -> int:
