@@ -29,6 +29,12 @@ class StoreRefused(RuntimeFailure):
     reason = FailureReason.STORE_REFUSED
 
 
+class StoreUnavailable(StoreRefused):
+    """A store gave no answer, or could not do it now: unlike any other refusal, another attempt may go better."""
+
+    reason = FailureReason.STORE_UNAVAILABLE
+
+
 class ModelInvalid(RuntimeFailure):
     """The model asked for cannot be built, or a bundle cannot be understood."""
 

@@ -51,6 +51,7 @@ class Reason(StrEnum):
     WORKER_LOST = "WorkerLost"
     HEAD_LOST = "HeadLost"
     STORE_REFUSED = "StoreRefused"
+    STORE_UNAVAILABLE = "StoreUnavailable"
     DATA_INVALID = "DataInvalid"
     MODEL_INVALID = "ModelInvalid"
     USER_CODE_FAILED = "UserCodeFailed"

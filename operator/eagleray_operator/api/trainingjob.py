@@ -293,11 +293,13 @@ class Attempt(Block):
     start_time: datetime | None = Field(None, description="When it was created.")
     end_time: datetime | None = Field(None, description="When its end was seen.")
     from_epoch: int = Field(0, description="Epoch that it resumed from.")
-    to_epoch: int = Field(0, description="Epoch that it reached.")
+    to_epoch: int = Field(0, description="Epoch that it is known to have reached.")
     training_time: datetime | None = Field(None, description="When it began to train.")
     checkpoint_seconds: float = Field(0, description="Seconds that its training has waited for checkpoints.")
     recovery_seconds: float = Field(0, description="Seconds until lost workers were replaced, while it went on.")
-    lost_seconds: float = Field(0, description="Seconds of training that was done again or not kept.")
+    lost_seconds: float = Field(
+        0, description="Seconds of training that was done again or not kept; at most so many where it ended without a word."
+    )
     unsaved_seconds: float = Field(0, description="Seconds of training since its last checkpoint.")
 
 

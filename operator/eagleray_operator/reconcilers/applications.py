@@ -9,7 +9,7 @@ from eagleray_operator.cluster.port import Manifest
 from eagleray_operator.reconcilers.causes import Cause, condition, of_words
 from eagleray_operator.reconcilers.text import last_line, quote
 
-_TYPED = re.compile(r"\b(DigestMismatch|ModelInvalid|StoreRefused|UserCodeFailed)\b:?\s*(?P<words>.*)")
+_TYPED = re.compile(r"\b(DigestMismatch|ModelInvalid|StoreRefused|StoreUnavailable|UserCodeFailed)\b:?\s*(?P<words>.*)")
 
 
 def _statuses(ray_service: Manifest | None) -> Iterable[Mapping[str, Any]]:

@@ -63,7 +63,11 @@ def _progress(status: TrainingJobStatus, report: ProgressReport, now: datetime) 
         metrics=report.metrics,
         history=report.history,
     )
-    attempt = status.attempts[-1].model_copy(update={"from_epoch": report.resumed_from_epoch, "to_epoch": report.epoch})
+    resumed = report.resumed_from_epoch
+    for before in status.attempts[-2:-1]:
+        # Its last checkpoint may have been written after the last that was heard of it.
+        status = with_attempt(status, before.model_copy(update={"to_epoch": max(before.to_epoch, resumed)}))
+    attempt = status.attempts[-1].model_copy(update={"from_epoch": resumed, "to_epoch": report.epoch})
     if report.spent is not None:
         attempt = _with_spent(attempt, report.spent, now)
     status = with_attempt(status, attempt)

@@ -31,6 +31,7 @@ class FailureReason(StrEnum):
 
     DATA_INVALID = "DataInvalid"
     STORE_REFUSED = "StoreRefused"
+    STORE_UNAVAILABLE = "StoreUnavailable"
     MODEL_INVALID = "ModelInvalid"
     USER_CODE_FAILED = "UserCodeFailed"
     DIGEST_MISMATCH = "DigestMismatch"

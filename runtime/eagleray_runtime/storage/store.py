@@ -1,8 +1,9 @@
-"""Reading and writing a folder of a store through fsspec; whatever goes wrong there is one StoreRefused."""
+"""Reading and writing a folder of a store through fsspec; what goes wrong there is a StoreRefused or StoreUnavailable."""
 
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,7 +11,7 @@ from uuid import uuid4
 import fsspec
 
 from eagleray_runtime.contract.config import Location
-from eagleray_runtime.errors import StoreRefused
+from eagleray_runtime.errors import StoreRefused, StoreUnavailable
 from eagleray_runtime.storage.uris import parse
 
 CONNECT_SECONDS = 10
@@ -31,11 +32,13 @@ class Store:
         self.uri = location.uri.rstrip("/")
         self.protocol, self.path = parse(location.uri, environ)
         self._errors: tuple[type[Exception], ...] = (OSError,)
+        self._away: tuple[type[Exception], ...] = (ConnectionError, TimeoutError)
         if self.protocol == "s3":
             # Only here: a job whose data and model are on a claim should not load botocore.
-            from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+            from botocore import exceptions as s3  # type: ignore[import-untyped]
 
-            self._errors = (OSError, BotoCoreError, ClientError)
+            self._errors = (OSError, s3.BotoCoreError, s3.ClientError)
+            self._away = (*self._away, s3.EndpointConnectionError, s3.ConnectTimeoutError, s3.HTTPClientError)
             self._files = fsspec.filesystem("s3", **_s3_options(_credentials(location)))
         else:
             self._files = fsspec.filesystem("file", skip_instance_cache=True)
@@ -126,7 +129,16 @@ class Store:
         except self._errors as error:
             said = str(error) or type(error).__name__
             name = path.rsplit("/", 1)[-1]
-            raise StoreRefused(f"{self.uri}: cannot {verb} {name}: {said}: {_advice(error)}") from error
+            failure = StoreUnavailable if self._is_away(error) else StoreRefused
+            raise failure(f"{self.uri}: cannot {verb} {name}: {said}: {_advice(error)}") from error
+
+    def _is_away(self, error: Exception) -> bool:
+        """Whether the store did not answer, or answered that it cannot now (5xx)."""
+        # s3fs raises errors of Python's own and keeps what botocore said as their cause.
+        told = error.__cause__ or error
+        if response := getattr(told, "response", None):
+            return bool(response["ResponseMetadata"].get("HTTPStatusCode", 0) >= HTTPStatus.INTERNAL_SERVER_ERROR)
+        return isinstance(told, self._away)
 
 
 def _advice(error: Exception) -> str:

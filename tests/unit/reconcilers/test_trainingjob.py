@@ -241,6 +241,28 @@ def test_a_failed_attempt_is_followed_by_the_next_after_a_delay():
     assert {deletion.ref.name for deletion in due.delete} == {"iris-1", "iris-1-config"}
 
 
+def test_a_store_that_was_away_is_tried_again_and_named():
+    first = plan_of()
+    report = FailureReport(resource=identity(), attempt=1, reason=FailureReason.STORE_UNAVAILABLE, message="s3://x: no answer")
+    children = running(first, jobDeploymentStatus="Running")
+    running_on = plan_of(job(status=dict(first.status)), observed(*children, reports=(report,)))
+    ended = plan_of(job(status=dict(running_on.status)), observed(*running(first, **failed())))
+    assert reason(ended) == ("Unknown", "Recovering")
+    [attempt] = ended.status["attempts"]
+    assert (attempt["reason"], attempt["message"]) == ("StoreUnavailable", "s3://x: no answer")
+
+
+def test_an_attempt_has_come_as_far_as_the_checkpoint_from_which_the_next_goes_on():
+    first = plan_of()
+    status = dict(first.status)
+    status["attempts"] = [{"number": 1, "toEpoch": 7, "endTime": "2026-11-24T11:00:00Z"}, {"number": 2}]
+    for resumed, reached in ((9, 9), (5, 7)):
+        told = progress(12, attempt=2).model_copy(update={"resumed_from_epoch": resumed})
+        plan = plan_of(job(status=status), observed(reports=(told,)))
+        before, now = plan.status["attempts"]
+        assert (before["toEpoch"], now["fromEpoch"], now["toEpoch"]) == (reached, resumed, 12)
+
+
 def test_retries_end_at_the_backoff_limit_and_tell_the_last_cause():
     spec = {"runPolicy": {"backoffLimit": 1}}
     status = dict(first_plan(**spec).status)

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from eagleray_runtime.contract.config import Location
-from eagleray_runtime.errors import StoreRefused
+from eagleray_runtime.errors import StoreRefused, StoreUnavailable
 from eagleray_runtime.storage import Store
 from eagleray_runtime.storage.store import _s3_options
 from eagleray_runtime.storage.uris import parse
@@ -148,8 +148,44 @@ def test_a_store_that_cannot_be_reached_is_told_in_its_own_words(at_port, monkey
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: refused at once
         store = at_port(taken.getsockname()[1])
-        with pytest.raises(StoreRefused, match=r"cannot read x.*127\.0\.0\.1.*check the store's address"):
+        with pytest.raises(StoreUnavailable, match=r"cannot read x.*127\.0\.0\.1.*check the store's address"):
             store.read("x")
+
+
+class Says(BaseHTTPRequestHandler):
+    """A store that says the same to whatever it is asked."""
+
+    def do_HEAD(self):
+        self.send_response(self.server.says)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_GET(self):
+        self.do_HEAD()
+
+    def log_message(self, *arguments):
+        """Say nothing."""
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("says", "kind"),
+    [(403, StoreRefused), (404, StoreRefused), (500, StoreUnavailable), (503, StoreUnavailable)],
+    ids=["forbidden", "not there", "fails", "has too much to do"],
+)
+def test_a_store_that_cannot_now_is_told_from_one_that_will_not(at_port, monkeypatch, says, kind):
+    monkeypatch.setattr("eagleray_runtime.storage.store.TRIES", 2)
+    with HTTPServer(("127.0.0.1", 0), Says) as server:
+        server.says = says
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            with pytest.raises(StoreRefused) as caught:
+                at_port(server.server_port).read("x")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert type(caught.value) is kind, caught.value
 
 
 def test_a_folder_lists_its_files_at_any_depth_in_the_order_of_their_paths(folder, tmp_path):
