@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import secrets
+import select
 import shutil
 import signal
 import socket
@@ -28,6 +29,9 @@ FAST_PATH = {
     "RAY_SERVE_HAPROXY_NBTHREAD": "2",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
 }
+
+
+START_SECONDS = 120
 
 
 @dataclass
@@ -71,6 +75,20 @@ class PrivateRay:
             time.sleep(0.2)
 
 
+def run_python(*arguments: str, environment: dict[str, str], seconds: float = 240) -> subprocess.CompletedProcess[str]:
+    """Run Python with these arguments; one that does not end in time is ended, and the failure tells where its threads stood."""
+    command = [sys.executable, *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment | {"PYTHONFAULTHANDLER": "1"}, stdout=pipe, stderr=pipe, text=True) as child:
+        try:
+            output, errors = child.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGABRT)
+            errors = child.communicate()[1]
+            raise AssertionError(f"{' '.join(arguments)[:100]}: no end after {seconds:.0f} s\n{errors[-6000:]}") from None
+    return subprocess.CompletedProcess(command, child.returncode, output, errors)
+
+
 @contextlib.contextmanager
 def private_ray(cpus: int = 2, environment: dict[str, str] | None = None, python: str = sys.executable) -> Iterator[PrivateRay]:
     """Start a Ray and end it again."""
@@ -100,7 +118,8 @@ def private_ray(cpus: int = 2, environment: dict[str, str] | None = None, python
             text=True,
         )
     try:
-        line = child.stdout.readline()
+        started, _, _ = select.select([child.stdout], [], [], START_SECONDS)
+        line = child.stdout.readline() if started else ""
         if not line:
             raise AssertionError((folder / "stderr").read_text()[-3000:])
         told = json.loads(line)

@@ -1,8 +1,6 @@
 """A network of the user's own on Ray Train's workers: trained, served by consent, and quoted where it fails in a worker."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,7 @@ import pytest
 from eagleray_runtime.contract.config import ServingConfig
 from eagleray_runtime.serving.model import load_model
 from eagleray_runtime.serving.tensors import Tensor
-from tests.runtime_ray.private_ray import PrivateRay
+from tests.runtime_ray.private_ray import PrivateRay, run_python
 from tests.runtime_ray.test_end_to_end import RESOURCE, train, training_config
 
 pytestmark = [pytest.mark.ray, pytest.mark.torch]
@@ -70,13 +68,7 @@ def test_what_fails_in_a_worker_is_told_in_the_users_own_words(ray: PrivateRay, 
     layers = LAYERS.replace("        return", "        if len(x) > 8:\n            raise ValueError('too many')\n        return")
     path = tmp_path / "training.json"
     path.write_text(json.dumps(configured(tmp_path, layers)))
-    ended = subprocess.run(
-        [sys.executable, "-m", "eagleray_runtime.training"],
-        env=ray.environment | {"EAGLERAY_CONFIG": str(path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = run_python("-m", "eagleray_runtime.training", environment=ray.environment | {"EAGLERAY_CONFIG": str(path)})
     assert ended.returncode == 1
     # What Ray's workers have logged may come later.
     [told] = [line for line in ended.stderr.splitlines() if line.startswith("UserCodeFailed: ")]

@@ -4,13 +4,12 @@ import contextlib
 import http.client
 import json
 import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from eagleray_runtime.contract.names import SERVE_APPLICATION, SERVING_IMPORT_PATH
+from tests.runtime_ray.private_ray import run_python
 
 pytestmark = pytest.mark.ray
 
@@ -41,12 +40,7 @@ def training_config(folder, **changes):
 def train(config, folder, environment):
     path = folder / "training.json"
     path.write_text(json.dumps(config))
-    ended = subprocess.run(
-        [sys.executable, "-m", "eagleray_runtime.training"],
-        env=environment | {"EAGLERAY_CONFIG": str(path)},
-        capture_output=True,
-        text=True,
-    )
+    ended = run_python("-m", "eagleray_runtime.training", environment=environment | {"EAGLERAY_CONFIG": str(path)})
     assert ended.returncode == 0, ended.stderr[-3000:]
 
 

@@ -1,15 +1,13 @@
 """A search on a real Ray: several trials at once, and trials that are Ray Train's."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from eagleray_runtime.training.trials import Ended
-from tests.runtime_ray.private_ray import PrivateRay
+from tests.runtime_ray.private_ray import PrivateRay, run_python
 from tests.runtime_ray.test_end_to_end import train, training_config
 
 pytestmark = pytest.mark.ray
@@ -65,7 +63,7 @@ print(parallel._result(gone, Trial(3, {"training.epochs": 2}, "Loss")).model_dum
 
 def test_a_trial_whose_process_is_lost_counts_as_failed(ray: PrivateRay) -> None:
     # In a process of its own: this one may have used another Ray's token.
-    done = subprocess.run([sys.executable, "-c", LOST], env=ray.environment, capture_output=True, text=True)
+    done = run_python("-c", LOST, environment=ray.environment)
     assert done.returncode == 0, done.stderr[-3000:]
     [told] = [line for line in done.stdout.splitlines() if line.startswith("{")]
     ended = Ended.model_validate_json(told)
