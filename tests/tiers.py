@@ -10,12 +10,14 @@ import argparse
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,10 +50,11 @@ def with_torch() -> dict[str, str]:
     """
     lock = REPOSITORY / "requirements" / "torch.txt"
     key = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    folder = cache() / f"torch-{key}"
-    done = folder / "complete"
+    # By this name tools know that it is not a project's own code: hypothesis would read each module for constants.
+    folder = cache() / f"torch-{key}" / "site-packages"
+    done = folder.parent / "complete"
     if not done.exists():
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder.parent, ignore_errors=True)
         install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
         command = [*install, "--target", str(folder), "--compile-bytecode", "--require-hashes", "-r", str(lock)]
         subprocess.run(command, cwd=REPOSITORY, check=True)
@@ -133,6 +136,22 @@ def side_by_side(tiers: list[Tier]) -> list[Outcome]:
         return list(pool.map(lambda tier: run(tier, Path(folder) / tier.name), tiers))
 
 
+@contextmanager
+def node_built_meanwhile() -> Iterator[None]:
+    """Compile the node's programs at the lowest priority for as long as the block takes: of what is done then nothing is lost.
+
+    It uses the processors that the tiers before leave idle; whatever goes wrong is told by the tier that needs the programs.
+    """
+    command = ["nice", "-n", "19", sys.executable, "-m", "tests.cluster", "build"]
+    nothing = subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=nothing, stderr=nothing, start_new_session=True) as build:
+        try:
+            yield
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(build.pid, signal.SIGTERM)
+
+
 def say(words: str) -> None:
     print(words, flush=True)
 
@@ -145,8 +164,11 @@ def main() -> int:
     if unknown := set(wanted) - set(known):
         parser.error(f"no such tier: {', '.join(sorted(unknown))}")
     outcomes: list[Outcome] = []
+    comes_later = "e2e" in wanted and known["e2e"].missing() is None
     for stage in STAGES:
-        outcomes += side_by_side([known[name] for name in stage if name in wanted])
+        comes_later = comes_later and "e2e" not in stage
+        with node_built_meanwhile() if comes_later else nullcontext():
+            outcomes += side_by_side([known[name] for name in stage if name in wanted])
     say("\n=== tiers")
     for outcome in outcomes:
         say(f"{outcome.tier:12} {outcome.seconds:6.0f} s  {outcome.words}")

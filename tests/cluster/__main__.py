@@ -22,6 +22,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m tests.cluster", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
+    commands.add_parser("build", help="compile the node's programs ahead of `up`")
     up = commands.add_parser("up", help="bring the node up; quick when it is up already (root)")
     up.add_argument("--images", nargs="*", choices=sorted(IMAGES), default=list(USUAL), help="images of ours to load")
     commands.add_parser("down", help="stop the node; builds and imported images stay")
@@ -97,6 +98,8 @@ def _run(arguments: argparse.Namespace, say: Callable[[str], None]) -> int:
         return 0
     node = Node(say=say)
     match arguments.command:
+        case "build":
+            node.build()
         case "up":
             node.up(arguments.images)
             say("the node is up")

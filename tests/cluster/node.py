@@ -71,6 +71,10 @@ class Node:
 
     # -- life ---------------------------------------------------------------------------------------------------
 
+    def build(self) -> None:
+        """Compile the programs of the node that are missing; nothing of them is started."""
+        self._builder.build(ALL)
+
     def up(self, images: Iterable[str] = USUAL) -> None:
         """Bring the node up with these images of ours loaded; what is up already is left as it is."""
         wanted = [IMAGES[name] for name in images]
@@ -79,7 +83,7 @@ class Node:
             with ThreadPoolExecutor(max_workers=1) as beside:
                 # Compiling wants the processors and images want the network: together they take the time of one.
                 prepared = [beside.submit(self._images.prepare, image) for image in wanted if self._is_cold()]
-                self._builder.build(ALL)
+                self.build()
                 for future in prepared:
                     future.result()
             if not self.status().up:
