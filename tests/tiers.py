@@ -138,11 +138,11 @@ def side_by_side(tiers: list[Tier]) -> list[Outcome]:
 
 @contextmanager
 def node_built_meanwhile() -> Iterator[None]:
-    """Compile the node's programs at the lowest priority for as long as the block takes: of what is done then nothing is lost.
+    """Build the node's programs and images at the lowest priority for as long as the block takes; what is done then is kept.
 
-    It uses the processors that the tiers before leave idle; whatever goes wrong is told by the tier that needs the programs.
+    It uses the processors that the tiers before leave idle; whatever goes wrong is told by the tier that needs the node.
     """
-    command = ["nice", "-n", "19", sys.executable, "-m", "tests.cluster", "build"]
+    command = ["nice", "-n", "19", sys.executable, "-m", "tests.cluster", "build", "--images", "operator", "numpy", "torch"]
     nothing = subprocess.DEVNULL
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=nothing, stderr=nothing, start_new_session=True) as build:
         try:

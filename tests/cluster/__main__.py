@@ -22,9 +22,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m tests.cluster", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    commands.add_parser("build", help="compile the node's programs ahead of `up`")
+    ahead = commands.add_parser("build", help="compile programs and build images ahead of `up` (root)")
     up = commands.add_parser("up", help="bring the node up; quick when it is up already (root)")
-    up.add_argument("--images", nargs="*", choices=sorted(IMAGES), default=list(USUAL), help="images of ours to load")
+    for command in (ahead, up):
+        command.add_argument("--images", nargs="*", choices=sorted(IMAGES), default=list(USUAL), help="images of ours")
     commands.add_parser("down", help="stop the node; builds and imported images stay")
     commands.add_parser("status", help="say what runs; exit code 1 when the node is not up")
 
@@ -99,7 +100,7 @@ def _run(arguments: argparse.Namespace, say: Callable[[str], None]) -> int:
     node = Node(say=say)
     match arguments.command:
         case "build":
-            node.build()
+            node.build(arguments.images)
         case "up":
             node.up(arguments.images)
             say("the node is up")

@@ -22,7 +22,7 @@ from .locks import exclusive
 from .modules import ALL, KUBERAY, Builder, find_go
 from .network import NODE_ADDRESS, Namespace
 from .processes import recorded
-from .project_images import IMAGES, USUAL, ImageLoader
+from .project_images import IMAGES, USUAL, ImageLoader, ProjectImage
 from .waiting import wait_until
 
 PORTS = Ports(apiserver=6443, etcd_clients=2379, etcd_peers=2380)
@@ -71,21 +71,18 @@ class Node:
 
     # -- life ---------------------------------------------------------------------------------------------------
 
-    def build(self) -> None:
-        """Compile the programs of the node that are missing; nothing of them is started."""
-        self._builder.build(ALL)
+    def build(self, images: Iterable[str] = USUAL) -> None:
+        """Compile the programs that are missing, and build these images of ours; nothing is started."""
+        self._preflight()
+        with exclusive(self.layout.lock):
+            self._build([IMAGES[name] for name in images])
 
     def up(self, images: Iterable[str] = USUAL) -> None:
         """Bring the node up with these images of ours loaded; what is up already is left as it is."""
         wanted = [IMAGES[name] for name in images]
         self._preflight()
         with exclusive(self.layout.lock):
-            with ThreadPoolExecutor(max_workers=1) as beside:
-                # Compiling wants the processors and images want the network: together they take the time of one.
-                prepared = [beside.submit(self._images.prepare, image) for image in wanted if self._is_cold()]
-                self.build()
-                for future in prepared:
-                    future.result()
+            self._build(wanted if self._is_cold() else [])
             if not self.status().up:
                 self._clean()
                 self._start()
@@ -183,6 +180,14 @@ class Node:
             raise ClusterError(f"{self.layout.run} is too long for the sockets below it: set EAGLERAY_CACHE to a shorter one")
         machine.install_packages(self._say)
         machine.require_room(self._cache, machine.ROOM_COLD if self._is_cold() else machine.ROOM_WARM)
+
+    def _build(self, images: Sequence[ProjectImage]) -> None:
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            # Compiling wants the processors and images want the network: together they take the time of one.
+            prepared = [beside.submit(self._images.prepare, image) for image in images]
+            self._builder.build(ALL)
+            for future in prepared:
+                future.result()
 
     def _is_cold(self) -> bool:
         return bool(self._builder.missing(ALL))
