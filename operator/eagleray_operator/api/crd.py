@@ -11,11 +11,12 @@ from eagleray_operator.api import names
 from eagleray_operator.api.modeldeployment import ModelDeploymentSpec, ModelDeploymentStatus
 from eagleray_operator.api.trainingjob import TrainingJobSpec, TrainingJobStatus
 from eagleray_runtime.contract.blocks import Block, Rule
+from eagleray_runtime.contract.stores import STORES
 
 Schema = dict[str, Any]
 
-URI_SCHEMES = ("s3", "pvc")
-LOCAL_URI_SCHEMES = ("s3", "pvc", "file")
+URI_SCHEMES = tuple(STORES)
+LOCAL_URI_SCHEMES = (*STORES, "file")
 
 NAME_RULE = Rule(
     f"self.metadata.name.size() <= {names.NAME_MAX} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
@@ -38,7 +39,7 @@ def uri_rule(schemes: Sequence[str]) -> Rule:
     )
     return Rule(
         f"{shape} && !self.contains('..') && !self.matches('^[a-z0-9]+://[0-9.]+(/|$)')",
-        f"write {', '.join(f'{scheme}://name/path' for scheme in schemes)}; no user, port, query, .. or IP address",
+        f"write {', '.join(schemes[:-1])} or {schemes[-1]}://name/path; no user, port, query, .. or IP address",
     )
 
 

@@ -7,16 +7,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import fsspec
-
 from eagleray_runtime.contract.config import Location
+from eagleray_runtime.contract.stores import STORES
 from eagleray_runtime.errors import StoreRefused
+from eagleray_runtime.storage.connection import KeysError, connect
 from eagleray_runtime.storage.uris import parse
-
-CONNECT_SECONDS = 10
-TRIES = 10
-"""Of one request that gets no answer, or that the store cannot do now (5xx). botocore waits a random part of 1, 2, 4, 8, 16 and
-then 20 s before each other one, a minute in all on average: so long may a store be away, and no job notices."""
 
 
 class Store:
@@ -30,15 +25,20 @@ class Store:
         """
         self.uri = location.uri.rstrip("/")
         self.protocol, self.path = parse(location.uri, environ)
-        self._errors: tuple[type[Exception], ...] = (OSError,)
-        if self.protocol == "s3":
-            # Only here: a job whose data and model are on a claim should not load botocore.
-            from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+        try:
+            self._connection = connect(self.protocol, _keys(location))
+        except KeysError as error:
+            raise StoreRefused(f"{self.uri}: {error}: check secretRef and its keys") from error
+        except ModuleNotFoundError as error:
+            raise StoreRefused(
+                f"{self.uri}: {self.protocol}:// needs {error.name}, which is not installed here: install eagleray[stores]"
+            ) from error
+        self._files = self._connection.files
 
-            self._errors = (OSError, BotoCoreError, ClientError)
-            self._files = fsspec.filesystem("s3", **_s3_options(_credentials(location)))
-        else:
-            self._files = fsspec.filesystem("file", skip_instance_cache=True)
+    @property
+    def spelling(self) -> str:
+        """What to do where a file is missing."""
+        return f"check {STORES.get(self.uri.split('://', 1)[0], 'folder')}, path and spelling"
 
     def read(self, name: str) -> bytes:
         """Bytes of a file of the folder.
@@ -63,9 +63,9 @@ class Store:
             if "*" in self.path:
                 paths = sorted(str(path) for path in self._files.glob(self.path))
             else:
-                paths = [self.path] if self._files.isfile(self.path) else []
+                paths = [self.path] if self._is_file(self.path) else []
         if not paths:
-            raise StoreRefused(f"{self.uri}: no such file: check bucket or claim, path and spelling")
+            raise StoreRefused(f"{self.uri}: no such file: {self.spelling}")
         return paths
 
     def names(self, pattern: str) -> list[str]:
@@ -86,7 +86,7 @@ class Store:
     def exists(self, name: str) -> bool:
         """Whether the folder holds a file of this name."""
         with self._refusals("look up", f"{self.path}/{name}"):
-            return bool(self._files.isfile(f"{self.path}/{name}"))
+            return self._is_file(f"{self.path}/{name}")
 
     def write(self, name: str, content: bytes) -> None:
         """Put a file; readers see the old one, none, or all of the new one, never a part.
@@ -96,10 +96,10 @@ class Store:
         """
         path = f"{self.path}/{name}"
         with self._refusals("write", path):
-            if self.protocol == "s3":
-                self._files.pipe_file(path, content)
-            else:
+            if self.protocol == "file":
                 _replace_file(Path(path), content)
+            else:
+                self._files.pipe_file(path, content)
 
     def remove_folder(self) -> None:
         """Delete the folder and all in it, if it is there."""
@@ -119,28 +119,34 @@ class Store:
 
         return LocalFileSystem() if self.protocol == "file" else PyFileSystem(FSSpecHandler(self._files))
 
+    def _is_file(self, path: str) -> bool:
+        # Not the filesystem's own isfile, to which a store that is away, or refuses, is one without the file.
+        try:
+            return bool(self._files.info(path)["type"] == "file")
+        except FileNotFoundError:
+            return False
+
     @contextmanager
     def _refusals(self, verb: str, path: str) -> Iterator[None]:
         try:
             yield
-        except self._errors as error:
-            said = str(error) or type(error).__name__
+        except self._connection.errors as error:
             name = path.rsplit("/", 1)[-1]
-            raise StoreRefused(f"{self.uri}: cannot {verb} {name}: {said}: {_advice(error)}") from error
+            raise StoreRefused(f"{self.uri}: cannot {verb} {name}: {self._words(error)}") from error
+
+    def _words(self, error: Exception) -> str:
+        if isinstance(error, FileNotFoundError):
+            return f"it is not there: {self.spelling}"
+        said = self._connection.words(error) or type(error).__name__
+        if self._connection.denied(error):
+            return f"{said}: check the keys of the secret and what they may do there"
+        return f"{said}: check the store's address and that this namespace may reach it"
 
 
-def _advice(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "check bucket or claim, path and spelling"
-    if isinstance(error, PermissionError) or "redential" in str(error):
-        return "check the keys of the secret and what they may do there"
-    return "check the store's address and that this namespace may reach it"
-
-
-def _credentials(location: Location) -> dict[str, str]:
-    """Keys of the store: a file a key, as a Secret is mounted (which adds hidden folders of its own)."""
+def _keys(location: Location) -> dict[str, str] | None:
+    """Keys of the store: a file a key, as a Secret is mounted (which adds hidden folders of its own); None without a Secret."""
     if location.secret_directory is None:
-        return {}
+        return None
     try:
         return {
             entry.name: entry.read_text(encoding="utf-8").strip()
@@ -149,26 +155,6 @@ def _credentials(location: Location) -> dict[str, str]:
         }
     except (OSError, UnicodeDecodeError) as error:
         raise StoreRefused(f"{location.uri}: the secret's files cannot be read: {error}: check secretRef and its keys") from error
-
-
-def _s3_options(keys: Mapping[str, str]) -> dict[str, Any]:
-    client: dict[str, Any] = {}
-    config: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "retries": {"total_max_attempts": TRIES, "mode": "standard"}}
-    if region := keys.get("AWS_REGION") or keys.get("AWS_DEFAULT_REGION"):
-        client["region_name"] = region
-    if endpoint := keys.get("AWS_ENDPOINT_URL"):
-        client["endpoint_url"] = endpoint
-        # Stores beside AWS seldom have a DNS name for each bucket.
-        config["s3"] = {"addressing_style": "path"}
-    return {
-        "key": keys.get("AWS_ACCESS_KEY_ID"),
-        "secret": keys.get("AWS_SECRET_ACCESS_KEY"),
-        "token": keys.get("AWS_SESSION_TOKEN"),
-        "client_kwargs": client,
-        "config_kwargs": config,
-        "skip_instance_cache": True,
-        "use_listings_cache": False,
-    }
 
 
 def _replace_file(path: Path, content: bytes) -> None:

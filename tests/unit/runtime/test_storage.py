@@ -1,16 +1,17 @@
 """Which URIs are allowed, and what a store's refusal says."""
 
 import socket
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from eagleray_runtime import storage
 from eagleray_runtime.contract.config import Location
 from eagleray_runtime.errors import StoreRefused
-from eagleray_runtime.storage import Store
-from eagleray_runtime.storage.store import _s3_options
+from eagleray_runtime.storage import Store, s3
 from eagleray_runtime.storage.uris import parse
 
 
@@ -19,6 +20,7 @@ from eagleray_runtime.storage.uris import parse
     [
         ("s3://bucket/some/path", ("s3", "bucket/some/path")),
         ("s3://bucket/rows-*.csv", ("s3", "bucket/rows-*.csv")),
+        ("gs://bucket/some/path/", ("gs", "bucket/some/path")),
         ("pvc://claim/path/", ("file", "/claims/claim/path")),
         ("file:///tmp/x", ("file", "/tmp/x")),
     ],
@@ -57,7 +59,7 @@ def test_what_is_written_is_read_back_and_replaced_whole(folder, tmp_path):
 
 
 def test_a_missing_file_says_what_to_check(folder):
-    with pytest.raises(StoreRefused, match=r"cannot read x.*check bucket or claim, path and spelling"):
+    with pytest.raises(StoreRefused, match=r"cannot read x.*check folder, path and spelling"):
         Store(folder("a")).read("x")
 
 
@@ -78,8 +80,8 @@ def test_credentials_are_read_from_the_secrets_files(tmp_path):
 
 
 def test_a_store_with_an_address_of_its_own_is_asked_by_path():
-    assert _s3_options({"AWS_ENDPOINT_URL": "http://store"})["config_kwargs"]["s3"] == {"addressing_style": "path"}
-    assert "s3" not in _s3_options({})["config_kwargs"]
+    assert s3.options({"AWS_ENDPOINT_URL": "http://store"})["config_kwargs"]["s3"] == {"addressing_style": "path"}
+    assert "s3" not in s3.options({})["config_kwargs"]
 
 
 def test_a_missing_secret_is_told(tmp_path):
@@ -142,9 +144,27 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for(at_port):
         servers[0].server_close()
 
 
+def test_a_store_that_is_away_is_not_one_without_the_file(at_port, monkeypatch):
+    monkeypatch.setattr("eagleray_runtime.storage.s3.TRIES", 1)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        store = at_port(taken.getsockname()[1])
+        for ask in (store.find, lambda: store.exists("x")):
+            with pytest.raises(StoreRefused, match=r"check the store's address"):
+                ask()
+
+
+def test_a_store_whose_library_is_not_installed_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs.core", None)
+    monkeypatch.delitem(sys.modules, "eagleray_runtime.storage.gs", raising=False)
+    monkeypatch.delattr(storage, "gs", raising=False)
+    with pytest.raises(StoreRefused, match=r"gs:// needs gcsfs.*, which is not installed here: install eagleray\[stores\]"):
+        Store(Location(uri="gs://bucket/path"))
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_store_that_cannot_be_reached_is_told_in_its_own_words(at_port, monkeypatch):
-    monkeypatch.setattr("eagleray_runtime.storage.store.TRIES", 2)
+    monkeypatch.setattr("eagleray_runtime.storage.s3.TRIES", 2)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: refused at once
         store = at_port(taken.getsockname()[1])

@@ -1,0 +1,63 @@
+"""What each kind of store is reached by: a filesystem of fsspec, and how its refusals are understood."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+
+CONNECT_SECONDS = 10
+"""Until an address that does not answer counts as away."""
+
+READ_SECONDS = 60
+"""Until an answer in which nothing more comes is given up."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A way to a store: `files` is a filesystem of fsspec, `errors` is what it raises.
+
+    `denied` tells of such an error whether the store has refused the keys rather than the request, and `words` what it says to
+    a person.
+    """
+
+    files: Any
+    errors: tuple[type[Exception], ...] = (OSError,)
+    denied: Callable[[Exception], bool] = lambda error: isinstance(error, PermissionError)
+    words: Callable[[Exception], str] = str
+
+
+class KeysError(Exception):
+    """The keys of a Secret do not open the store; the message says which are needed."""
+
+
+def require_one(keys: Mapping[str, str] | None, *known: str) -> None:
+    """Refuse a Secret that holds none of the keys that the store knows.
+
+    Raises:
+        KeysError: so it is. A Secret that does not exist looks like an empty one.
+    """
+    if keys is None or any(name in keys for name in known):
+        return
+    found = f"holds {', '.join(sorted(keys))} alone" if keys else "does not exist or is empty"
+    raise KeysError(f"the secret {found}: it needs {' or '.join(known)}")
+
+
+def connect(protocol: str, keys: Mapping[str, str] | None) -> Connection:
+    """Reach a store; nothing is sent to it yet.
+
+    Each library is imported only where a URI asks for its store. No keys (None) mean the pod's own identity.
+
+    Raises:
+        KeysError: the keys cannot be used.
+        ModuleNotFoundError: the library is not installed.
+    """
+    if protocol == "s3":
+        from eagleray_runtime.storage import s3
+
+        return s3.connect(keys or {})
+    if protocol == "gs":
+        from eagleray_runtime.storage import gs
+
+        return gs.connect(keys)
+    return Connection(fsspec.filesystem("file", skip_instance_cache=True))

@@ -1,0 +1,43 @@
+"""A program that plays a cloud's store, on a port of its own."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+
+STARTS_WITHIN_SECONDS = 60
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+class Emulator:
+    """Starts and ends the program; it keeps what it holds in memory, so that each start is an empty store."""
+
+    def __init__(self, command: Callable[[int], list[str]]) -> None:
+        self.port = free_port()
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command(self.port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + STARTS_WITHIN_SECONDS
+        while time.monotonic() < end:
+            if self._process.poll() is not None:
+                raise RuntimeError(f"{self._process.args} ended with {self._process.returncode}")
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise RuntimeError(f"{self._process.args} does not answer within {STARTS_WITHIN_SECONDS} s")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(30)
+            self._process = None

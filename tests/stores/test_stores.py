@@ -1,0 +1,151 @@
+"""What holds of every store: whole files or none, a missing one told in words, and a model that comes back as it was saved."""
+
+import numpy as np
+import pytest
+from pyarrow.fs import FileSelector, LocalFileSystem, copy_files
+
+from eagleray_runtime.bundle.reading import read_bundle
+from eagleray_runtime.contract.config import ServingConfig, TrainingConfig
+from eagleray_runtime.errors import StoreRefused
+from eagleray_runtime.reports import Reporter
+from eagleray_runtime.serving.model import load_model
+from eagleray_runtime.serving.tensors import Tensor
+from eagleray_runtime.training import driver
+from eagleray_runtime.training.progress import Progress
+
+LARGE = 65 * 2**20
+"""Bytes of a file that the libraries send in pieces."""
+
+
+def test_what_is_written_is_read_back_and_replaced_whole(place):
+    store = place.store("a/b")
+    assert not store.exists("x")
+    store.write("x", b"one")
+    store.write("x", b"two")
+    assert store.exists("x")
+    assert store.read("x") == b"two"
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+def test_a_file_that_is_sent_in_pieces_arrives_whole(place):
+    content = bytes(range(256)) * (LARGE // 256)
+    place.store("a").write("x", content)
+    assert place.store("a").read("x") == content
+
+
+def test_a_missing_file_says_what_to_check(place):
+    with pytest.raises(
+        StoreRefused, match=r"cannot read x: it is not there: check (bucket|container|repository), path and spelling"
+    ):
+        place.store("a").read("x")
+    with pytest.raises(StoreRefused, match=r"no such file: check (bucket|container|repository), path and spelling"):
+        place.store("a/x.csv").find()
+
+
+def test_files_are_found_by_name_by_pattern_and_below_a_folder(place):
+    for path in ("a/1.csv", "a/2.csv", "a/3.txt", "a/b/4.csv", "ab/5.csv"):
+        folder, _, name = path.rpartition("/")
+        place.store(folder).write(name, path.encode())
+    root = place.store().path
+    assert place.store("a/1.csv").find() == [f"{root}/a/1.csv"]
+    assert place.store("a/*.csv").find() == [f"{root}/a/1.csv", f"{root}/a/2.csv"]
+    assert [place.store().read_path(path) for path in place.store("a/*.csv").find()] == [b"a/1.csv", b"a/2.csv"]
+    assert place.store("a").names("*.csv") == ["1.csv", "2.csv"]
+    assert place.store("nothing").names("*.csv") == []
+    assert place.store("a").find_below() == [f"{root}/a/{name}" for name in ("1.csv", "2.csv", "3.txt", "b/4.csv")]
+    assert place.store("a/1.csv").find_below() == []
+    assert place.store("nothing").find_below() == []
+
+
+def test_what_is_removed_is_gone_and_the_rest_stays(place):
+    for name in ("x", "y"):
+        place.store("a").write(name, b"")
+    place.store("a/b").write("z", b"")
+    place.store("ab").write("x", b"")
+    place.store("a").remove("x")
+    assert place.store("a").names("[xy]") == ["y"]
+    place.store("a").remove_folder()
+    place.store("a").remove_folder()
+    assert [path.removeprefix(place.store().path) for path in place.store().find_below()] == ["/ab/x"]
+
+
+def test_checkpoints_come_back_as_ray_train_has_put_them(place, tmp_path):
+    """It copies folders by pyarrow, from a worker to the store and back."""
+    for name in ("rank-0/weights.pt", "rank-1/weights.pt", "state.json"):
+        (tmp_path / "there" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "there" / name).write_text(name)
+    store = place.store("checkpoints")
+    store.make_folder()
+    files, folder = store.arrow(), f"{store.path}/uid/checkpoint_1"
+    files.create_dir(folder)
+    copy_files(str(tmp_path / "there"), folder, source_filesystem=LocalFileSystem(), destination_filesystem=files)
+    found = files.get_file_info(FileSelector(folder, recursive=True))
+    assert sorted(info.path.removeprefix(folder) for info in found if info.is_file) == [
+        "/rank-0/weights.pt",
+        "/rank-1/weights.pt",
+        "/state.json",
+    ]
+    (tmp_path / "back").mkdir()
+    copy_files(folder, str(tmp_path / "back"), source_filesystem=files, destination_filesystem=LocalFileSystem())
+    assert (tmp_path / "back/rank-1/weights.pt").read_text() == "rank-1/weights.pt"
+    files.delete_dir(folder)
+    assert place.store("checkpoints").find_below() == []
+
+
+@pytest.fixture
+def job(place):
+    """Configuration of a job whose rows, checkpoints and model are in the store."""
+    rows = ["a,b,y", *(f"{a},{b},{2 * a - b + 1}" for a in range(10) for b in range(10))]
+    place.store("data").write("rows.csv", "\n".join(rows).encode())
+    return TrainingConfig.model_validate(
+        {
+            "resource": {"kind": "TrainingJob", "namespace": "team", "name": "job", "uid": "uid-1", "generation": 1},
+            "attempt": 1,
+            "engine": "NumPy",
+            "data": {"uri": f"{place.uri}/data/*.csv", "target": "y"},
+            "dataLocation": place.location("data/*.csv"),
+            "model": {"family": "LinearRegression"},
+            "training": {"epochs": 20},
+            "workers": {"min": 1, "max": 1, "cpus": 1, "gpus": 0},
+            "output": place.location("model"),
+            "checkpoints": place.location("model/.checkpoints/uid-1"),
+        }
+    )
+
+
+def attempt(config):
+    return driver.run(config, Progress(config, Reporter(None)))
+
+
+def test_a_job_saves_its_model_there_and_a_replica_serves_it(job, place):
+    saved = attempt(job).model
+    assert saved.uri == f"{place.uri}/model"
+    assert read_bundle(place.store("model"), saved.digest).digest == saved.digest
+    serving = {"resource": job.resource, "revision": "1", "name": "plane", "model": place.location("model")}
+    served = load_model(ServingConfig.model_validate(serving | {"digest": saved.digest, "engine": "NumPy"}))
+    [answers] = served.infer([Tensor("a", np.array([1.0, 2.0])), Tensor("b", np.array([0.0, 1.0]))]).values()
+    assert len(answers) == 2
+    assert not any("checkpoint" in path for path in place.store("model").find_below())
+
+
+def test_a_second_attempt_only_reports_the_model_that_is_complete(job):
+    first = attempt(job).model
+    again = attempt(job.model_copy(update={"attempt": 2}))
+    assert (again.model, again.progress.resumed_from_epoch) == (first, 0)
+
+
+def test_a_model_whose_writer_died_before_the_last_file_is_none(job, place, monkeypatch):
+    write = place.store().write.__func__
+
+    def die(store, name, content):
+        if name == "bundle.json":
+            raise KeyboardInterrupt
+        write(store, name, content)
+
+    monkeypatch.setattr("eagleray_runtime.storage.store.Store.write", die)
+    with pytest.raises(KeyboardInterrupt):
+        attempt(job)
+    with pytest.raises(StoreRefused, match=r"holds no complete bundle \(bundle.json is missing\)"):
+        read_bundle(place.store("model"))
+    monkeypatch.undo()
+    assert read_bundle(place.store("model"), attempt(job.model_copy(update={"attempt": 2})).model.digest)
