@@ -9,7 +9,7 @@ import pytest
 
 from eagleray_runtime.contract.config import Location
 from eagleray_runtime.storage import Store
-from tests.stores import gs
+from tests.stores import abfs, gs
 from tests.stores.emulator import Emulator
 
 
@@ -60,9 +60,18 @@ def gs_emulator() -> Iterator[Emulator]:
     emulator.stop()
 
 
-@pytest.fixture(params=["gs"])
+@pytest.fixture(scope="session")
+def abfs_emulator() -> Iterator[Emulator]:
+    emulator = Emulator(abfs.command)
+    emulator.start()
+    abfs.make_container(emulator.port)
+    yield emulator
+    emulator.stop()
+
+
+@pytest.fixture(params=["gs", "abfs"])
 def place(request: pytest.FixtureRequest, secret: MakeSecret) -> Place:
     """A place of each store in turn."""
-    module = {"gs": gs}[request.param]
+    module = {"gs": gs, "abfs": abfs}[request.param]
     emulator: Emulator = request.getfixturevalue(f"{request.param}_emulator")
     return Place(f"{module.ROOT}/{uuid4().hex[:8]}", secret(module.keys(emulator.port)))

@@ -38,6 +38,7 @@ class Emulator:
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.terminate()
-            self._process.wait(30)
+            # At once: it has nothing to keep, and Azurite would wait for its clients first.
+            self._process.kill()
+            self._process.wait()
             self._process = None

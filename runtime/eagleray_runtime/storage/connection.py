@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import fsspec
@@ -17,12 +18,13 @@ READ_SECONDS = 60
 class Connection:
     """A way to a store: `files` is a filesystem of fsspec, `errors` is what it raises.
 
-    `denied` tells of such an error whether the store has refused the keys rather than the request, and `words` what it says to
-    a person.
+    Of these `missing` are those of a file or place that is not there. `denied` tells of one whether the store has refused the
+    keys rather than the request, and `words` what it says to a person.
     """
 
     files: Any
     errors: tuple[type[Exception], ...] = (OSError,)
+    missing: tuple[type[Exception], ...] = (FileNotFoundError,)
     denied: Callable[[Exception], bool] = lambda error: isinstance(error, PermissionError)
     words: Callable[[Exception], str] = str
 
@@ -44,20 +46,15 @@ def require_one(keys: Mapping[str, str] | None, *known: str) -> None:
 
 
 def connect(protocol: str, keys: Mapping[str, str] | None) -> Connection:
-    """Reach a store; nothing is sent to it yet.
+    """Reach a store by the module that is called like its protocol, imported only now; nothing is sent to it yet.
 
-    Each library is imported only where a URI asks for its store. No keys (None) mean the pod's own identity.
+    No keys (None) mean the pod's own identity.
 
     Raises:
         KeysError: the keys cannot be used.
         ModuleNotFoundError: the library is not installed.
     """
-    if protocol == "s3":
-        from eagleray_runtime.storage import s3
-
-        return s3.connect(keys or {})
-    if protocol == "gs":
-        from eagleray_runtime.storage import gs
-
-        return gs.connect(keys)
-    return Connection(fsspec.filesystem("file", skip_instance_cache=True))
+    if protocol == "file":
+        return Connection(fsspec.filesystem("file", skip_instance_cache=True))
+    connection: Connection = import_module(f"eagleray_runtime.storage.{protocol}").connect(keys)
+    return connection

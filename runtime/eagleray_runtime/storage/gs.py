@@ -47,7 +47,7 @@ def connect(keys: Mapping[str, str] | None) -> Connection:
         skip_instance_cache=True,
     )
     errors = (OSError, ValueError, HttpError, ChecksumError, NonRetryableError, GoogleAuthError, aiohttp.ClientError)
-    return Connection(files, errors, _denied, _words)
+    return Connection(files, errors, denied=_denied, words=_words)
 
 
 def _credentials(keys: Mapping[str, str] | None) -> Any:

@@ -13,9 +13,9 @@ TRIES = 10
 then 20 s before each other one, a minute in all on average: so long may a store be away, and no job notices."""
 
 
-def connect(keys: Mapping[str, str]) -> Connection:
+def connect(keys: Mapping[str, str] | None) -> Connection:
     """Reach S3 by the keys that its own tools read from the environment."""
-    return Connection(fsspec.filesystem("s3", **options(keys)), (OSError, BotoCoreError, ClientError), _denied)
+    return Connection(fsspec.filesystem("s3", **options(keys or {})), (OSError, BotoCoreError, ClientError), denied=_denied)
 
 
 def options(keys: Mapping[str, str]) -> dict[str, Any]:

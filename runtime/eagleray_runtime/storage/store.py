@@ -135,7 +135,7 @@ class Store:
             raise StoreRefused(f"{self.uri}: cannot {verb} {name}: {self._words(error)}") from error
 
     def _words(self, error: Exception) -> str:
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, self._connection.missing):
             return f"it is not there: {self.spelling}"
         said = self._connection.words(error) or type(error).__name__
         if self._connection.denied(error):

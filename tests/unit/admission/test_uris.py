@@ -33,7 +33,14 @@ BAD = {
     "nothing behind the scheme": "s3:///model",
     "no scheme": "bucket/model",
 }
-GOOD = ["s3://bucket", "gs://bucket/a/b", "s3://bucket/a/b-c_d.e", "pvc://claim/rows/*.csv", "s3://9a/x=1/y,z"]
+GOOD = [
+    "s3://bucket",
+    "gs://bucket/a/b",
+    "abfs://container/a/b",
+    "s3://bucket/a/b-c_d.e",
+    "pvc://claim/rows/*.csv",
+    "s3://9a/x=1/y,z",
+]
 
 
 def deployment(uri: str) -> dict[str, Any]:

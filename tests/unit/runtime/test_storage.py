@@ -8,7 +8,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from eagleray_runtime import storage
 from eagleray_runtime.contract.config import Location
 from eagleray_runtime.errors import StoreRefused
 from eagleray_runtime.storage import Store, s3
@@ -21,6 +20,7 @@ from eagleray_runtime.storage.uris import parse
         ("s3://bucket/some/path", ("s3", "bucket/some/path")),
         ("s3://bucket/rows-*.csv", ("s3", "bucket/rows-*.csv")),
         ("gs://bucket/some/path/", ("gs", "bucket/some/path")),
+        ("abfs://container/some/path", ("abfs", "container/some/path")),
         ("pvc://claim/path/", ("file", "/claims/claim/path")),
         ("file:///tmp/x", ("file", "/tmp/x")),
     ],
@@ -157,7 +157,6 @@ def test_a_store_that_is_away_is_not_one_without_the_file(at_port, monkeypatch):
 def test_a_store_whose_library_is_not_installed_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs.core", None)
     monkeypatch.delitem(sys.modules, "eagleray_runtime.storage.gs", raising=False)
-    monkeypatch.delattr(storage, "gs", raising=False)
     with pytest.raises(StoreRefused, match=r"gs:// needs gcsfs.*, which is not installed here: install eagleray\[stores\]"):
         Store(Location(uri="gs://bucket/path"))
 
