@@ -7,16 +7,23 @@ from uuid import uuid4
 
 import pytest
 
-from eagleray_runtime.contract.config import Location
+from eagleray_runtime.contract.config import Location, TrainingConfig
+from eagleray_runtime.contract.reports import ResultReport
+from eagleray_runtime.reports import Reporter
 from eagleray_runtime.storage import Store
+from eagleray_runtime.training import driver
+from eagleray_runtime.training.progress import Progress
 from tests.stores import abfs, gs
 from tests.stores.emulator import Emulator
+from tests.support.hub import WRITE, Hub, Repository, running
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("stores")
+            # Of the hub's own library, by how it calls that of HTTP.
+            item.add_marker(pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"))
 
 
 @dataclass(frozen=True)
@@ -69,9 +76,56 @@ def abfs_emulator() -> Iterator[Emulator]:
     emulator.stop()
 
 
-@pytest.fixture(params=["gs", "abfs"])
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    with running() as hub:
+        hub.repositories["models/team/models"] = Repository(private=True)
+        yield hub
+
+
+@pytest.fixture(params=["gs", "abfs", "hf"])
 def place(request: pytest.FixtureRequest, secret: MakeSecret) -> Place:
     """A place of each store in turn."""
+    if request.param == "hf":
+        hub: Hub = request.getfixturevalue("hub")
+        return Place("hf://team/models/place", secret({"HF_TOKEN": WRITE, "HF_ENDPOINT": hub.address}))
     module = {"gs": gs, "abfs": abfs}[request.param]
     emulator: Emulator = request.getfixturevalue(f"{request.param}_emulator")
     return Place(f"{module.ROOT}/{uuid4().hex[:8]}", secret(module.keys(emulator.port)))
+
+
+@pytest.fixture
+def checkpoints(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Location:
+    """Where the operator has a job keep its checkpoints: below its model, or on a claim where the store is a repository."""
+    if not place.uri.startswith("hf://"):
+        return place.location("model/.checkpoints/uid-1")
+    monkeypatch.setenv("EAGLERAY_PVC_ROOT", str(tmp_path))
+    return Location(uri="pvc://job-model/.checkpoints/uid-1")
+
+
+@pytest.fixture
+def job(place: Place, checkpoints: Location) -> TrainingConfig:
+    """Configuration of a job whose rows and model are in the store."""
+    rows = ["a,b,y", *(f"{a},{b},{2 * a - b + 1}" for a in range(10) for b in range(10))]
+    place.store("data").write("rows.csv", "\n".join(rows).encode())
+    return TrainingConfig.model_validate(
+        {
+            "resource": {"kind": "TrainingJob", "namespace": "team", "name": "job", "uid": "uid-1", "generation": 1},
+            "attempt": 1,
+            "engine": "NumPy",
+            "data": {"uri": f"{place.uri}/data/*.csv", "target": "y"},
+            "dataLocation": place.location("data/*.csv"),
+            "model": {"family": "LinearRegression"},
+            "training": {"epochs": 20},
+            "workers": {"min": 1, "max": 1, "cpus": 1, "gpus": 0},
+            "output": place.location("model"),
+            "checkpoints": checkpoints,
+        }
+    )
+
+
+@pytest.fixture
+def attempt() -> Callable[[TrainingConfig], ResultReport]:
+    """Runs an attempt of a job in this process."""
+    return lambda config: driver.run(config, Progress(config, Reporter(None)))

@@ -5,13 +5,10 @@ import pytest
 from pyarrow.fs import FileSelector, LocalFileSystem, copy_files
 
 from eagleray_runtime.bundle.reading import read_bundle
-from eagleray_runtime.contract.config import ServingConfig, TrainingConfig
+from eagleray_runtime.contract.config import ServingConfig
 from eagleray_runtime.errors import StoreRefused
-from eagleray_runtime.reports import Reporter
 from eagleray_runtime.serving.model import load_model
 from eagleray_runtime.serving.tensors import Tensor
-from eagleray_runtime.training import driver
-from eagleray_runtime.training.progress import Progress
 
 LARGE = 65 * 2**20
 """Bytes of a file that the libraries send in pieces."""
@@ -29,8 +26,8 @@ def test_what_is_written_is_read_back_and_replaced_whole(place):
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 def test_a_file_that_is_sent_in_pieces_arrives_whole(place):
     content = bytes(range(256)) * (LARGE // 256)
-    place.store("a").write("x", content)
-    assert place.store("a").read("x") == content
+    place.store("a").write("x.safetensors", content)
+    assert place.store("a").read("x.safetensors") == content
 
 
 def test_a_missing_file_says_what_to_check(place):
@@ -69,6 +66,7 @@ def test_what_is_removed_is_gone_and_the_rest_stays(place):
     assert [path.removeprefix(place.store().path) for path in place.store().find_below()] == ["/ab/x"]
 
 
+@pytest.mark.parametrize("place", ["gs", "abfs"], indirect=True)
 def test_checkpoints_come_back_as_ray_train_has_put_them(place, tmp_path):
     """It copies folders by pyarrow, from a worker to the store and back."""
     for name in ("rank-0/weights.pt", "rank-1/weights.pt", "state.json"):
@@ -92,32 +90,7 @@ def test_checkpoints_come_back_as_ray_train_has_put_them(place, tmp_path):
     assert place.store("checkpoints").find_below() == []
 
 
-@pytest.fixture
-def job(place):
-    """Configuration of a job whose rows, checkpoints and model are in the store."""
-    rows = ["a,b,y", *(f"{a},{b},{2 * a - b + 1}" for a in range(10) for b in range(10))]
-    place.store("data").write("rows.csv", "\n".join(rows).encode())
-    return TrainingConfig.model_validate(
-        {
-            "resource": {"kind": "TrainingJob", "namespace": "team", "name": "job", "uid": "uid-1", "generation": 1},
-            "attempt": 1,
-            "engine": "NumPy",
-            "data": {"uri": f"{place.uri}/data/*.csv", "target": "y"},
-            "dataLocation": place.location("data/*.csv"),
-            "model": {"family": "LinearRegression"},
-            "training": {"epochs": 20},
-            "workers": {"min": 1, "max": 1, "cpus": 1, "gpus": 0},
-            "output": place.location("model"),
-            "checkpoints": place.location("model/.checkpoints/uid-1"),
-        }
-    )
-
-
-def attempt(config):
-    return driver.run(config, Progress(config, Reporter(None)))
-
-
-def test_a_job_saves_its_model_there_and_a_replica_serves_it(job, place):
+def test_a_job_saves_its_model_there_and_a_replica_serves_it(job, attempt, place):
     saved = attempt(job).model
     assert saved.uri == f"{place.uri}/model"
     assert read_bundle(place.store("model"), saved.digest).digest == saved.digest
@@ -128,13 +101,14 @@ def test_a_job_saves_its_model_there_and_a_replica_serves_it(job, place):
     assert not any("checkpoint" in path for path in place.store("model").find_below())
 
 
-def test_a_second_attempt_only_reports_the_model_that_is_complete(job):
+def test_a_second_attempt_only_reports_the_model_that_is_complete(job, attempt):
     first = attempt(job).model
     again = attempt(job.model_copy(update={"attempt": 2}))
     assert (again.model, again.progress.resumed_from_epoch) == (first, 0)
 
 
-def test_a_model_whose_writer_died_before_the_last_file_is_none(job, place, monkeypatch):
+@pytest.mark.parametrize("place", ["gs", "abfs"], indirect=True)
+def test_a_model_whose_writer_died_before_the_last_file_is_none(job, attempt, place, monkeypatch):
     write = place.store().write.__func__
 
     def die(store, name, content):

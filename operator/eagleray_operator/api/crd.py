@@ -43,6 +43,13 @@ def uri_rule(schemes: Sequence[str]) -> Rule:
     )
 
 
+HUB_RULE = Rule(
+    "!self.startsWith('hf://') || self.matches('^hf://[^/]+/[^/]+') && "
+    "!self.matches('^hf://(datasets/[^/]*/?|(models|spaces|kernels|buckets)/.*)$')",
+    "write hf://owner/repository/path, or hf://datasets/owner/repository/path",
+)
+
+
 def _validations(rules: Iterable[Rule]) -> list[dict[str, str]]:
     return [{"rule": rule.expression, "message": rule.message} for rule in rules]
 
@@ -105,7 +112,7 @@ def _walk(schema: Schema, model: type[BaseModel] | None, schemes: Sequence[str],
     """Turn one inlined JSON schema into a structural one; `model` is the block behind an object."""
     schema = dict(schema)
     if schema.pop("x-eagleray-uri", False):
-        schema["x-kubernetes-validations"] = _validations([uri_rule(schemes)])
+        schema["x-kubernetes-validations"] = _validations([uri_rule(schemes), HUB_RULE])
     if schema.get("type") == "array":
         schema["items"] = _walk(schema["items"], _block_of(model), schemes, with_defaults)
         schema.setdefault("maxItems", ARRAY_MAX)

@@ -2,7 +2,7 @@
 
 - `uris`: which URIs are allowed and what they mean
 - `store`: reading and writing through fsspec, with one kind of error
-- `connection`: what a store is reached by; `s3`, `gs` and `abfs` reach theirs
+- `connection`: what a store is reached by; `s3`, `gs`, `abfs` and `hf` reach theirs
 """
 
 from eagleray_runtime.storage.store import Store

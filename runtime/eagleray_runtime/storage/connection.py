@@ -19,7 +19,8 @@ class Connection:
     """A way to a store: `files` is a filesystem of fsspec, `errors` is what it raises.
 
     Of these `missing` are those of a file or place that is not there. `denied` tells of one whether the store has refused the
-    keys rather than the request, and `words` what it says to a person.
+    keys rather than the request, and `words` what it says to a person. `commit` puts files into a folder in one step, by its path
+    and their contents by name, where the store can; `hint` is what else to check where something is missing.
     """
 
     files: Any
@@ -27,6 +28,8 @@ class Connection:
     missing: tuple[type[Exception], ...] = (FileNotFoundError,)
     denied: Callable[[Exception], bool] = lambda error: isinstance(error, PermissionError)
     words: Callable[[Exception], str] = str
+    commit: Callable[[str, Mapping[str, bytes]], None] | None = None
+    hint: str = ""
 
 
 class KeysError(Exception):

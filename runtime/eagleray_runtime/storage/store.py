@@ -38,7 +38,8 @@ class Store:
     @property
     def spelling(self) -> str:
         """What to do where a file is missing."""
-        return f"check {STORES.get(self.uri.split('://', 1)[0], 'folder')}, path and spelling"
+        place = STORES.get(self.uri.split("://", 1)[0], "folder")
+        return f"check {place}, path and spelling{self._connection.hint}"
 
     def read(self, name: str) -> bytes:
         """Bytes of a file of the folder.
@@ -98,8 +99,23 @@ class Store:
         with self._refusals("write", path):
             if self.protocol == "file":
                 _replace_file(Path(path), content)
+            elif self._connection.commit is not None:
+                self._connection.commit(self.path, {name: content})
             else:
                 self._files.pipe_file(path, content)
+
+    def write_all(self, contents: Mapping[str, bytes]) -> None:
+        """Put files as `write` does, one after the other in this order, or all at once where the store can.
+
+        Raises:
+            StoreRefused: the store does not take one; those before it may be there.
+        """
+        if self._connection.commit is None:
+            for name, content in contents.items():
+                self.write(name, content)
+            return
+        with self._refusals("write", self.path):
+            self._connection.commit(self.path, contents)
 
     def remove_folder(self) -> None:
         """Delete the folder and all in it, if it is there."""

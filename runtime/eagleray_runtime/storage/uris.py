@@ -13,6 +13,11 @@ from eagleray_runtime.errors import StoreRefused
 _NAME = re.compile(r"(?![0-9.]+$)[A-Za-z0-9][A-Za-z0-9._-]*")
 _FORBIDDEN = re.compile(r"[?#%\\\x00-\x1f\x7f]")
 
+_REPOSITORY = re.compile(
+    r"(datasets/)?(?!(datasets|models|spaces|kernels|buckets)/)[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@[^/]+)?(/|$)"
+)
+"""Of the kinds of things that a hub has, models and data sets."""
+
 
 class Target(NamedTuple):
     """A parsed URI: the fsspec protocol that reaches it, and the path that this protocol understands."""
@@ -46,4 +51,6 @@ def parse(uri: str, environ: Mapping[str, str] = os.environ) -> Target:
         raise StoreRefused(f"{uri}: write {parts.scheme}://name/path; no user, port, query or IP address")
     if parts.scheme == "pvc":
         return Target("file", f"{environ.get(PVC_ROOT_ENV, PVC_ROOT)}/{path}")
+    if parts.scheme == "hf" and not _REPOSITORY.match(path):
+        raise StoreRefused(f"{uri}: write hf://owner/repository/path, or hf://datasets/owner/repository/path")
     return Target(parts.scheme, path)
