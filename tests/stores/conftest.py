@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,7 +14,7 @@ from eagleray_runtime.reports import Reporter
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import driver
 from eagleray_runtime.training.progress import Progress
-from tests.stores import abfs, gs
+from tests.stores import abfs, gs, s3
 from tests.stores.emulator import Emulator
 from tests.support.hub import WRITE, Hub, Repository, running
 
@@ -22,6 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("stores")
+            item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning:botocore"))
             # Of the hub's own library, by how it calls that of HTTP.
             item.add_marker(pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"))
 
@@ -59,6 +61,14 @@ def secret(tmp_path: Path) -> MakeSecret:
 
 
 @pytest.fixture(scope="session")
+def s3_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    emulator = Emulator(partial(s3.command, folder=tmp_path_factory.mktemp("s3")))
+    emulator.start()
+    yield emulator
+    emulator.stop()
+
+
+@pytest.fixture(scope="session")
 def gs_emulator() -> Iterator[Emulator]:
     emulator = Emulator(gs.command)
     emulator.start()
@@ -84,13 +94,13 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield hub
 
 
-@pytest.fixture(params=["gs", "abfs", "hf"])
+@pytest.fixture(params=["s3", "gs", "abfs", "hf"])
 def place(request: pytest.FixtureRequest, secret: MakeSecret) -> Place:
     """A place of each store in turn."""
     if request.param == "hf":
         hub: Hub = request.getfixturevalue("hub")
         return Place("hf://team/models/place", secret({"HF_TOKEN": WRITE, "HF_ENDPOINT": hub.address}))
-    module = {"gs": gs, "abfs": abfs}[request.param]
+    module = {"s3": s3, "gs": gs, "abfs": abfs}[request.param]
     emulator: Emulator = request.getfixturevalue(f"{request.param}_emulator")
     return Place(f"{module.ROOT}/{uuid4().hex[:8]}", secret(module.keys(emulator.port)))
 

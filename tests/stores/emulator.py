@@ -1,9 +1,16 @@
 """A program that plays a cloud's store, on a port of its own."""
 
+import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.layout import cache_folder
+from tests.cluster.modules import Builder, GoModule
 
 STARTS_WITHIN_SECONDS = 60
 
@@ -15,8 +22,19 @@ def free_port() -> int:
         return port
 
 
+def built(module: GoModule, program: str) -> Path:
+    """A program of a Go module, built now if it is missing and there is a Go compiler."""
+    go = shutil.which("go")
+    builder = Builder(cache_folder(), lambda: str(go), lambda line: None)
+    if builder.missing((module,)):
+        if go is None:
+            pytest.skip(f"{program} cannot be built: install Go")
+        builder.build((module,))
+    return builder.location(module).program(program)
+
+
 class Emulator:
-    """Starts and ends the program; it keeps what it holds in memory, so that each start is an empty store."""
+    """Starts and ends the program, an empty store at each start."""
 
     def __init__(self, command: Callable[[int], list[str]]) -> None:
         self.port = free_port()

@@ -2,12 +2,9 @@
 
 import http.client
 import json
-import shutil
 
-import pytest
-
-from tests.cluster.layout import cache_folder
-from tests.cluster.modules import FAKE_GCS, Builder
+from tests.cluster.modules import FAKE_GCS
+from tests.stores.emulator import built
 
 BUCKET = "models"
 ROOT = f"gs://{BUCKET}"
@@ -15,13 +12,7 @@ ROOT = f"gs://{BUCKET}"
 
 def command(port: int) -> list[str]:
     """Its command line; it is built now if there is a Go compiler."""
-    go = shutil.which("go")
-    builder = Builder(cache_folder(), lambda: str(go), lambda line: None)
-    program = builder.location(FAKE_GCS).program("fake-gcs-server")
-    if not program.is_file():
-        if go is None:
-            pytest.skip("fake-gcs-server cannot be built: install Go")
-        builder.build((FAKE_GCS,))
+    program = built(FAKE_GCS, "fake-gcs-server")
     url = f"http://127.0.0.1:{port}"
     return [str(program), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory", "-external-url", url]
 

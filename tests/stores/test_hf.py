@@ -4,6 +4,7 @@ import pytest
 
 from eagleray_runtime.bundle.reading import read_bundle
 from eagleray_runtime.contract.config import Location
+from eagleray_runtime.data import base
 from eagleray_runtime.errors import StoreRefused
 from eagleray_runtime.storage import Store
 from tests.support.hub import READ, WRITE, Repository
@@ -86,6 +87,23 @@ def test_a_hub_that_is_away_for_a_moment_is_waited_for(hub, store, monkeypatch):
     ):
         hub.away = 2
         assert ask() == expected
+
+
+def test_a_hub_that_does_not_answer_is_asked_again(hub, store, monkeypatch):
+    monkeypatch.setattr("eagleray_runtime.storage.hf.READ_SECONDS", 0.2)
+    hub.repositories[MODELS].files["a/x"] = b"hi"
+    hub.late = "/tree/"
+    assert store("/a").read("x") == b"hi"
+    assert sum("/tree/" in path for path in hub.asked) > 1
+
+
+def test_a_pretrained_model_is_read_from_its_repository(hub, store, secret):
+    files = {"config.json": b'{"model_type": "bert"}', "tokenizer.json": b"{}", "model.safetensors": b"", "model.py": b""}
+    hub.repositories["models/team/minilm"] = Repository(files=files)
+    named = store("@main", None, "hf://team/minilm")
+    location = Location(uri=named.uri, secret_directory=str(secret({"HF_ENDPOINT": hub.address})))
+    assert base.read(location).tokenizer == b"{}"
+    assert named.names("*.safetensors") == ["model.safetensors"]
 
 
 def test_a_hub_that_stays_away_is_told_after_a_minute(hub, store, monkeypatch):

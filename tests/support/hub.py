@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,12 +34,17 @@ class Repository:
 
 
 class Hub:
-    """Repositories by kind and name, such as `models/owner/name`; while `away` is not zero it says so and counts it down."""
+    """Repositories by kind and name, such as `models/owner/name`; while `away` is not zero it says so and counts it down.
+
+    The next request whose path holds `late` is answered a second after it came; `asked` are the paths of all.
+    """
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
         self.objects: dict[str, bytes] = {}
         self.away = 0
+        self.late: str | None = None
+        self.asked: list[str] = []
         self.port = 0
 
     @property
@@ -92,6 +98,10 @@ class _Routes(BaseHTTPRequestHandler):
 
     def _route(self, body: bytes) -> None:
         path = unquote(urlsplit(self.path).path)
+        self.hub.asked.append(path)
+        if self.hub.late is not None and self.hub.late in path:
+            self.hub.late = None
+            time.sleep(1)
         if self.hub.away:
             self.hub.away -= 1
             self._say(503, error="busy")

@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx2
-from huggingface_hub import CommitOperationAdd, HfFileSystem
+from huggingface_hub import CommitOperationAdd, HfFileSystem, set_client_factory
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import disable_progress_bars
+from huggingface_hub.utils._http import default_client_factory
 
 from eagleray_runtime.errors import StoreRefused
-from eagleray_runtime.storage.connection import Connection, KeysError, require_one
+from eagleray_runtime.storage.connection import CONNECT_SECONDS, READ_SECONDS, Connection, KeysError, require_one
 
 TOKEN = "HF_TOKEN"  # noqa: S105 - a name, not a secret
 ENDPOINT = "HF_ENDPOINT"
@@ -88,6 +89,7 @@ def connect(keys: Mapping[str, str] | None) -> Connection:
     if endpoint is not None and not endpoint.startswith(("https://", "http://")):
         raise KeysError(f"{ENDPOINT} of the secret is {endpoint}: it must begin with https://")
     disable_progress_bars()
+    set_client_factory(_client)
     # With a Secret nothing else may open the repository, without one what the library finds in the environment may.
     token = known.get(TOKEN, False) if keys is not None else None
     files = _PatientFileSystem(HfFileSystem(endpoint=endpoint, token=token, skip_instance_cache=True))
@@ -100,6 +102,20 @@ def connect(keys: Mapping[str, str] | None) -> Connection:
         commit=files.commit,
         hint=f", and {TOKEN} if it is private",
     )
+
+
+def _client() -> httpx2.Client:
+    """The library's client of HTTP, of all its calls in this process."""
+    client = default_client_factory()
+    hooks = client.event_hooks
+    client.event_hooks = {**hooks, "request": [*hooks["request"], _limit]}
+    return client
+
+
+def _limit(request: httpx2.Request) -> None:
+    """Give a request an end: the library asks for listings so that it would wait for an answer for good."""
+    if request.extensions["timeout"]["read"] is None:
+        request.extensions["timeout"] = httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS).as_dict()
 
 
 def _passes(error: HfHubHTTPError | httpx2.TransportError) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import pickle
 import socket
 import threading
 import time
@@ -93,6 +94,13 @@ def test_the_key_of_a_service_account_opens_the_bucket(store, google):
     address = google()
     opened = store(GOOGLE_APPLICATION_CREDENTIALS=service_account(address), STORAGE_EMULATOR_HOST=address)
     assert opened.read("x") == b"hi"
+
+
+def test_workers_that_a_store_is_sent_to_have_its_key(store, google):
+    address = google()
+    opened = store(GOOGLE_APPLICATION_CREDENTIALS=service_account(address), STORAGE_EMULATOR_HOST=address)
+    sent = pickle.loads(pickle.dumps(opened._files))  # noqa: S301 - as Ray does
+    assert sent.cat_file("bucket/x") == b"hi"
 
 
 def test_without_a_secret_the_pods_own_identity_opens_it(google, tmp_path, monkeypatch):
