@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import aiohttp
 import google.auth
 from gcsfs.core import GCSFileSystem
 from gcsfs.retry import ChecksumError, HttpError, NonRetryableError, retry_request
-from google.auth.exceptions import GoogleAuthError
+from google.auth.exceptions import GoogleAuthError, TransportError
 from google.oauth2.service_account import Credentials
 
 from eagleray_runtime.storage.connection import CONNECT_SECONDS, READ_SECONDS, Connection, KeysError, require_one
@@ -26,6 +27,14 @@ class _PatientFileSystem(GCSFileSystem):  # type: ignore[misc]
 
     What `import gcsfs` gives asks first by gRPC, at an address that no endpoint changes, of what kind the bucket is.
     """
+
+    def _get_headers(self, *arguments: Any, **options: Any) -> dict[str, str]:
+        try:
+            headers: dict[str, str] = super()._get_headers(*arguments, **options)
+        except TransportError as error:
+            # Of the service that gives tokens, which may be away as the store may; gcsfs would give up at once.
+            raise aiohttp.ClientError(str(error)) from error
+        return headers
 
     _request = retry_request(retries=TRIES)(GCSFileSystem._request.__wrapped__)
 
@@ -54,6 +63,12 @@ def _credentials(keys: Mapping[str, str] | None) -> Any:
     """What gcsfs takes as its token."""
     if keys is not None:
         return _of_service_account(keys[KEY]) if KEY in keys else "anon"
+    return _of_the_pod()
+
+
+@cache
+def _of_the_pod() -> Any:
+    # Once, for where there is none, finding that out takes seconds.
     try:
         return google.auth.default(scopes=[SCOPE])[0]
     except GoogleAuthError:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from eagleray_runtime.contract.config import Location
 from eagleray_runtime.errors import StoreRefused
 from eagleray_runtime.storage import Store
+from eagleray_runtime.storage.gs import _of_the_pod
 
 TOKEN = "token-of-the-account"
 
@@ -22,12 +23,15 @@ TOKEN = "token-of-the-account"
 class Google(BaseHTTPRequestHandler):
     """Gives a token for any signed request, and the file `hi` to who has it; to others it says no as Google does.
 
-    A `public` one gives it to all; a `status` other than 200 is all that it answers.
+    A `public` one gives it to all; a `status` other than 200 is all that it answers. Of a `stranger` it knows no key.
     """
 
-    status, public = 200, False
+    status, public, stranger = 200, False, False
 
     def do_POST(self):
+        if self.stranger:
+            self.answer(400, b'{"error": "invalid_grant", "error_description": "Invalid JWT Signature."}')
+            return
         self.answer(200, json.dumps({"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"}).encode())
 
     def do_GET(self):
@@ -57,8 +61,8 @@ def google():
     """Starts it, to answer with a status; returns the address."""
     servers = []
 
-    def start(status=200):
-        servers.append(served(status=status))
+    def start(port=0, **answers):
+        servers.append(served(port, **answers))
         threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
         return f"http://127.0.0.1:{servers[-1].server_port}"
 
@@ -108,7 +112,9 @@ def test_without_a_secret_the_pods_own_identity_opens_it(google, tmp_path, monke
     (tmp_path / "key.json").write_text(service_account(address))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+    _of_the_pod.cache_clear()
     assert Store(Location(uri="gs://bucket/path")).read("x") == b"hi"
+    _of_the_pod.cache_clear()
 
 
 def test_who_may_not_read_is_told_what_to_check(store, google):
@@ -151,6 +157,32 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for(store):
         servers[0].shutdown()
         thread.join()
         servers[0].server_close()
+
+
+def test_a_service_of_tokens_that_is_away_for_a_moment_is_waited_for(store, google, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+
+    async def come_back(*_):
+        google(port)
+
+    opened = store(
+        GOOGLE_APPLICATION_CREDENTIALS=service_account(f"http://127.0.0.1:{port}"), STORAGE_EMULATOR_HOST=google(public=True)
+    )
+    monkeypatch.setattr(asyncio, "sleep", come_back)
+    assert opened.read("x") == b"hi"
+
+
+def test_a_key_that_google_does_not_know_is_told(store, google, monkeypatch):
+    async def wait(*_):
+        """Not at all."""
+
+    address = google(stranger=True)
+    opened = store(GOOGLE_APPLICATION_CREDENTIALS=service_account(address), STORAGE_EMULATOR_HOST=address)
+    monkeypatch.setattr(asyncio, "sleep", wait)
+    with pytest.raises(StoreRefused, match=r"cannot read x: Invalid Credentials, 401: check the keys of the secret"):
+        opened.read("x")
 
 
 def test_a_store_that_cannot_do_it_now_is_asked_again_for_a_minute(store, google, monkeypatch):
