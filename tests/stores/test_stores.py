@@ -1,6 +1,9 @@
 """What holds of every store: whole files or none, a missing one told in words, and a model that comes back as it was saved."""
 
+import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -102,6 +105,16 @@ def test_a_job_saves_its_model_there_and_a_replica_serves_it(job, attempt, place
     [answers] = served.infer([Tensor("a", np.array([1.0, 2.0])), Tensor("b", np.array([0.0, 1.0]))]).values()
     assert len(answers) == 2
     assert not any("checkpoint" in path for path in place.store("model").find_below())
+
+
+def test_an_attempt_of_a_pod_saves_its_model_and_ends(job, place, tmp_path):
+    """As a process of its own: what the libraries leave running must not keep it."""
+    (tmp_path / "config.json").write_text(job.model_dump_json(by_alias=True))
+    environment = os.environ | {"EAGLERAY_CONFIG": str(tmp_path / "config.json"), "HF_HUB_DISABLE_XET": "1"}
+    command = [sys.executable, "-m", "eagleray_runtime.training"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert f"{read_bundle(place.store('model')).digest} saved at {place.uri}/model" in ended.stderr.splitlines()[-1]
 
 
 def test_a_second_attempt_only_reports_the_model_that_is_complete(job, attempt):
