@@ -115,6 +115,8 @@ def test_an_attempt_of_a_pod_saves_its_model_and_ends(job, place, tmp_path):
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
     assert f"{read_bundle(place.store('model')).digest} saved at {place.uri}/model" in ended.stderr.splitlines()[-1]
+    # No line for each request.
+    assert "127.0.0.1" not in ended.stderr
 
 
 def test_a_second_attempt_only_reports_the_model_that_is_complete(job, attempt):

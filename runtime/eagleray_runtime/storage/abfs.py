@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from adlfs import AzureBlobFileSystem
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError, ResourceNotFoundError
 
-from eagleray_runtime.storage.connection import CONNECT_SECONDS, READ_SECONDS, Connection, KeysError, require_one
+from eagleray_runtime.storage.connection import CONNECT_SECONDS, READ_SECONDS, Connection, KeysError, hush, require_one
 
 ACCOUNT = "AZURE_STORAGE_ACCOUNT_NAME"
 WHOLE = "AZURE_STORAGE_CONNECTION_STRING"
@@ -24,6 +24,7 @@ def connect(keys: Mapping[str, str] | None) -> Connection:
     if keys is None and not (ACCOUNT in os.environ or WHOLE in os.environ):
         raise KeysError(f"without a secret nothing says which account it is: name {ACCOUNT} in one, or in runtime.env")
     known = keys or {}
+    hush("azure")
     try:
         files = AzureBlobFileSystem(
             account_name=known.get(ACCOUNT),

@@ -1,5 +1,6 @@
 """What each kind of store is reached by: a filesystem of fsspec, and how its refusals are understood."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -46,6 +47,11 @@ def require_one(keys: Mapping[str, str] | None, *known: str) -> None:
         return
     found = f"holds {', '.join(sorted(keys))} alone" if keys else "does not exist or is empty"
     raise KeysError(f"the secret {found}: it needs {' or '.join(known)}")
+
+
+def hush(logger: str) -> None:
+    """Have a library tell of what went wrong alone, where it would tell of every request."""
+    logging.getLogger(logger).setLevel(logging.WARNING)
 
 
 def connect(protocol: str, keys: Mapping[str, str] | None) -> Connection:

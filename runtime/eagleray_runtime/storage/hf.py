@@ -11,7 +11,7 @@ from huggingface_hub.utils import disable_progress_bars
 from huggingface_hub.utils._http import default_client_factory
 
 from eagleray_runtime.errors import StoreRefused
-from eagleray_runtime.storage.connection import CONNECT_SECONDS, READ_SECONDS, Connection, KeysError, require_one
+from eagleray_runtime.storage.connection import CONNECT_SECONDS, READ_SECONDS, Connection, KeysError, hush, require_one
 
 TOKEN = "HF_TOKEN"  # noqa: S105 - a name, not a secret
 ENDPOINT = "HF_ENDPOINT"
@@ -88,6 +88,7 @@ def connect(keys: Mapping[str, str] | None) -> Connection:
     endpoint = known.get(ENDPOINT)
     if endpoint is not None and not endpoint.startswith(("https://", "http://")):
         raise KeysError(f"{ENDPOINT} of the secret is {endpoint}: it must begin with https://")
+    hush("httpx2")
     disable_progress_bars()
     set_client_factory(_client)
     # With a Secret nothing else may open the repository, without one what the library finds in the environment may.
