@@ -25,9 +25,13 @@ _LFS = re.compile(r"/(datasets/)?[^/]+/[^/]+\.git/info/lfs/objects/batch")
 
 @dataclass
 class Repository:
-    """Contents by path, and for each commit the paths that it touched; `ignored` are endings in its .gitignore."""
+    """Contents by path, and for each commit the paths that it touched; `ignored` are endings in its .gitignore.
+
+    Of a `gated` one all see the names, and nobody the contents.
+    """
 
     private: bool = False
+    gated: bool = False
     ignored: tuple[str, ...] = ()
     files: dict[str, bytes] = field(default_factory=dict)
     commits: list[list[str]] = field(default_factory=list)
@@ -128,7 +132,9 @@ class _Routes(BaseHTTPRequestHandler):
         return repository
 
     def _give(self, repository: Repository, path: str) -> None:
-        if path in repository.files:
+        if repository.gated:
+            self._say(403, code="GatedRepo", error="Access to this model is restricted: ask for it on its page")
+        elif path in repository.files:
             self._say(200, repository.files[path])
         else:
             self._say(404, code="EntryNotFound")

@@ -6,7 +6,13 @@ from typing import Any
 
 import httpx2
 from huggingface_hub import CommitOperationAdd, HfFileSystem, set_client_factory
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.utils import disable_progress_bars
 from huggingface_hub.utils._http import default_client_factory
 
@@ -125,9 +131,14 @@ def _passes(error: HfHubHTTPError | httpx2.TransportError) -> bool:
 
 
 def _denied(error: Exception) -> bool:
+    if isinstance(error, RepositoryNotFoundError):
+        # The hub does not tell who may not see a repository from one that is not there, unless it is gated.
+        return isinstance(error, GatedRepoError)
     return isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403)
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, HfHubHTTPError) and error.server_message:
+        return str(error.server_message)
     # After the first line that says something come the address and ids of the request.
     return next((line for line in str(error).splitlines() if line.strip()), "")

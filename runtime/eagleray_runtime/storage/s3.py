@@ -40,4 +40,4 @@ def options(keys: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _denied(error: Exception) -> bool:
-    return isinstance(error, PermissionError) or "redential" in str(error)
+    return isinstance(error, PermissionError) or (isinstance(error, BotoCoreError) and "redential" in str(error))

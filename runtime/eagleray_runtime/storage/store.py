@@ -151,11 +151,11 @@ class Store:
             raise StoreRefused(f"{self.uri}: cannot {verb} {name}: {self._words(error)}") from error
 
     def _words(self, error: Exception) -> str:
-        if isinstance(error, self._connection.missing):
-            return f"it is not there: {self.spelling}"
         said = self._connection.words(error) or type(error).__name__
         if self._connection.denied(error):
             return f"{said}: check the keys of the secret and what they may do there"
+        if isinstance(error, self._connection.missing):
+            return f"it is not there: {self.spelling}"
         return f"{said}: check the store's address and that this namespace may reach it"
 
 
