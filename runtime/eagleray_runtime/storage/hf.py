@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import httpx2
@@ -94,9 +95,7 @@ def connect(keys: Mapping[str, str] | None) -> Connection:
     endpoint = known.get(ENDPOINT)
     if endpoint is not None and not endpoint.startswith(("https://", "http://")):
         raise KeysError(f"{ENDPOINT} of the secret is {endpoint}: it must begin with https://")
-    hush("httpx2")
-    disable_progress_bars()
-    set_client_factory(_client)
+    _settle()
     # With a Secret nothing else may open the repository, without one what the library finds in the environment may.
     token = known.get(TOKEN, False) if keys is not None else None
     files = _PatientFileSystem(HfFileSystem(endpoint=endpoint, token=token, skip_instance_cache=True))
@@ -111,8 +110,16 @@ def connect(keys: Mapping[str, str] | None) -> Connection:
     )
 
 
+@cache
+def _settle() -> None:
+    """What holds of the library in this whole process: once, for another factory closes the client that calls may be using."""
+    hush("httpx2")
+    disable_progress_bars()
+    set_client_factory(_client)
+
+
 def _client() -> httpx2.Client:
-    """The library's client of HTTP, of all its calls in this process."""
+    """The library's client of HTTP, of all its calls."""
     client = default_client_factory()
     hooks = client.event_hooks
     client.event_hooks = {**hooks, "request": [*hooks["request"], _limit]}
