@@ -3,11 +3,11 @@
 set -eu
 cd "$(dirname "$0")/.."
 compile="uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml"
-$compile --extra operator --extra local --extra runtime --extra torch --group dev -o requirements/all.txt
-$compile --extra operator --extra local --extra runtime --group dev -c requirements/all.txt -o requirements/dev.txt
-$compile --extra operator --extra local --extra runtime -c requirements/all.txt -o requirements/local.txt
+$compile --extra operator --extra local --extra runtime --extra stores --extra torch --group dev -o requirements/all.txt
+$compile --extra operator --extra local --extra runtime --extra stores --group dev -c requirements/all.txt -o requirements/dev.txt
+$compile --extra operator --extra local --extra runtime --extra stores -c requirements/all.txt -o requirements/local.txt
 $compile --extra operator -c requirements/all.txt -o requirements/operator.txt
-$compile --extra runtime -c requirements/all.txt -o requirements/runtime.txt
+$compile --extra runtime --extra stores -c requirements/all.txt -o requirements/runtime.txt
 $compile --extra runtime --extra torch -c requirements/all.txt -o requirements/torch.txt
 $compile --extra operator --extra local --extra runtime --group demo -c requirements/all.txt -o requirements/demo.txt
 uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group pyproject.toml:build -c requirements/all.txt -o requirements/build.txt

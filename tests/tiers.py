@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
-FAST = "not (torch or ray or integration or faults or e2e)"
+FAST = "not (stores or torch or ray or integration or faults or e2e)"
 TORCH_FREE_BYTES = 15 * 2**30
 
 
@@ -85,6 +85,7 @@ def no_node() -> str | None:
 
 TIERS = (
     Tier("fast", FAST, "decisions, builders, engines, protocol, chart", options=("--numprocesses", "auto")),
+    Tier("stores", "stores", "data, checkpoints and models in emulators of the clouds' stores"),
     Tier("ray", "ray and not torch", "train and serve on a private Ray of this machine"),
     Tier("torch", "torch", "the torch engine, and NumPy's gradients against autograd", no_room_for_torch, with_torch),
     Tier("integration", "integration", "the operator on a real kube-apiserver and etcd", no_go),
@@ -93,7 +94,7 @@ TIERS = (
 )
 
 
-STAGES = (("fast",), ("faults",), ("e2e", "torch", "ray", "integration"))
+STAGES = (("fast",), ("faults",), ("e2e", "torch", "ray", "integration", "stores"))
 """One after the other; of a stage two tiers run at a time, the longest first."""
 
 

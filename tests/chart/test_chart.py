@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from eagleray_operator.api import crd
-from eagleray_operator.settings import Settings
+from eagleray_operator.settings import ModelStore, Settings
 from eagleray_runtime.contract import names as contract
 from manifests.monitoring.verification import POD_LABELS
 
@@ -246,6 +246,7 @@ def test_people_may_use_the_resources_by_the_default_roles(usual: Rendered, rend
         "settings.network.unknown=1",
         "replicas=two",
         "modelStore.uri=http://models",
+        "modelStore.uri=hf://owner",
         "runtime.images.pullPolicy=Sometimes",
         "settings.servingEnvironment.RAY_AUTH_MODE=disabled",
         "podSecurityContext.runAsUser=0",
@@ -293,6 +294,11 @@ def test_every_value_is_described() -> None:
         "runAsGroup: 65532",
     }
     assert set(undescribed) <= within_described | {"fsGroup: 65532"}
+
+
+@pytest.mark.parametrize("uri", ["s3://m/a", "gs://m", "abfs://m/a", "hf://owner/models/a", "pvc://m"])
+def test_models_may_be_kept_in_every_store(render: Render, uri: str) -> None:
+    assert Settings.model_validate(settings_of(render(f"modelStore.uri={uri}"))).model_store == ModelStore(uri=uri)
 
 
 def test_the_schema_knows_every_value_and_no_other() -> None:

@@ -92,6 +92,8 @@ VERSITYGW = GoModule("versitygw", ("versitygw",))
 PROVISIONER = GoModule("local-path-provisioner", ("local-path-provisioner",))
 KUBE_ROUTER = GoModule("kube-router", ("kube-router",))
 PAUSE = GoModule("pause", ("pause",), package=".")
+FAKE_GCS = GoModule("fake-gcs-server", ("fake-gcs-server",))
+"""Google Cloud Storage as the tests of stores meet it; no part of the node."""
 
 #: In this order: the control plane is what most tests wait for.
 ALL = (KUBERNETES, KUBERAY, CONTAINERD, COREDNS, HELM, VERSITYGW, PROVISIONER, KUBE_ROUTER, PAUSE)

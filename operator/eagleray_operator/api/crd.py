@@ -11,11 +11,12 @@ from eagleray_operator.api import names
 from eagleray_operator.api.modeldeployment import ModelDeploymentSpec, ModelDeploymentStatus
 from eagleray_operator.api.trainingjob import TrainingJobSpec, TrainingJobStatus
 from eagleray_runtime.contract.blocks import Block, Rule
+from eagleray_runtime.contract.stores import STORES
 
 Schema = dict[str, Any]
 
-URI_SCHEMES = ("s3", "pvc")
-LOCAL_URI_SCHEMES = ("s3", "pvc", "file")
+URI_SCHEMES = tuple(STORES)
+LOCAL_URI_SCHEMES = (*STORES, "file")
 
 NAME_RULE = Rule(
     f"self.metadata.name.size() <= {names.NAME_MAX} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
@@ -38,8 +39,15 @@ def uri_rule(schemes: Sequence[str]) -> Rule:
     )
     return Rule(
         f"{shape} && !self.contains('..') && !self.matches('^[a-z0-9]+://[0-9.]+(/|$)')",
-        f"write {', '.join(f'{scheme}://name/path' for scheme in schemes)}; no user, port, query, .. or IP address",
+        f"write {', '.join(schemes[:-1])} or {schemes[-1]}://name/path; no user, port, query, .. or IP address",
     )
+
+
+HUB_RULE = Rule(
+    "!self.startsWith('hf://') || self.matches('^hf://[^/]+/[^/]+') && "
+    "!self.matches('^hf://(datasets/[^/]*/?|(models|spaces|kernels|buckets)/.*)$')",
+    "write hf://owner/repository/path, or hf://datasets/owner/repository/path",
+)
 
 
 def _validations(rules: Iterable[Rule]) -> list[dict[str, str]]:
@@ -104,7 +112,7 @@ def _walk(schema: Schema, model: type[BaseModel] | None, schemes: Sequence[str],
     """Turn one inlined JSON schema into a structural one; `model` is the block behind an object."""
     schema = dict(schema)
     if schema.pop("x-eagleray-uri", False):
-        schema["x-kubernetes-validations"] = _validations([uri_rule(schemes)])
+        schema["x-kubernetes-validations"] = _validations([uri_rule(schemes), HUB_RULE])
     if schema.get("type") == "array":
         schema["items"] = _walk(schema["items"], _block_of(model), schemes, with_defaults)
         schema.setdefault("maxItems", ARRAY_MAX)

@@ -9,6 +9,7 @@ from pydantic import Field
 from eagleray_operator.api.common import Metadata, Quantity, Runtime, Scheduling
 from eagleray_operator.api.conditions import Condition
 from eagleray_operator.api.reasons import Reason
+from eagleray_runtime.contract import stores
 from eagleray_runtime.contract.blocks import Block, Engine, Reference, RemoteCode, Rule, exactly_one_of, not_both
 from eagleray_runtime.contract.reports import Choice
 
@@ -31,7 +32,7 @@ class ModelSource(Block):
         min_length=1,
         max_length=1024,
         json_schema_extra={"x-eagleray-uri": True},
-        description="Folder of a bundle: s3://bucket/path or pvc://claim/path.",
+        description=f"Folder of a bundle: {stores.PLACE}.",
     )
     training_job_ref: Reference | None = Field(
         None,
@@ -39,7 +40,7 @@ class ModelSource(Block):
     )
     secret_ref: Reference | None = Field(
         None,
-        description="Secret with the keys of the store (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ...).",
+        description=stores.KEYS,
     )
     digest: str | None = Field(
         None,

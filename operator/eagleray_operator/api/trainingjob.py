@@ -8,7 +8,7 @@ from pydantic import Field
 from eagleray_operator.api.common import Metadata, Quantity, Runtime, Scheduling
 from eagleray_operator.api.conditions import Condition
 from eagleray_operator.api.reasons import Reason
-from eagleray_runtime.contract import blocks
+from eagleray_runtime.contract import blocks, stores
 from eagleray_runtime.contract.blocks import INT32_MAX, Block, Data, Model, Reference, Rule, Training
 from eagleray_runtime.contract.reports import Choice, DataReport, Estimate, HistoryPoint, Metric, SavedModel, SearchReport, Stage
 from eagleray_runtime.contract.search import Search
@@ -24,12 +24,12 @@ class Output(Block):
         min_length=1,
         max_length=1024,
         json_schema_extra={"x-eagleray-uri": True},
-        description="Folder that receives the bundle: s3://bucket/path or pvc://claim/path. "
+        description=f"Folder that receives the bundle: {stores.PLACE}. "
         "Unset means the platform's store, or a PersistentVolumeClaim <name>-model where there is none.",
     )
     secret_ref: Reference | None = Field(
         None,
-        description="Secret with the keys of the store (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ...).",
+        description=stores.KEYS,
     )
     volume_size: Quantity = Field("5Gi", description="Size of the PersistentVolumeClaim, where one is made. Default 5Gi.")
 

@@ -1,4 +1,4 @@
-"""The PersistentVolumeClaim that keeps a job's model where no store is named."""
+"""The PersistentVolumeClaim that keeps a job's model where no store is named, and its checkpoints where the store should not."""
 
 from typing import Any
 

@@ -19,8 +19,8 @@ class Training:
     """What an attempt needs beside the job itself.
 
     `data`, `validation` and `test` are the stores of data.uri, data.split.validationUri and data.split.testUri, `base` is that of
-    model.pretrained.uri, `code` that of model.custom.uri; `start` is where the model is that training starts from, and
-    `start_digest` what it must have, where that is known.
+    model.pretrained.uri, `code` that of model.custom.uri; `checkpoints` is where they go if not below the output, `start`
+    where the model is that training starts from, and `start_digest` what it must have, where that is known.
     """
 
     engine: Literal[Engine.NUMPY, Engine.TORCH]
@@ -33,6 +33,13 @@ class Training:
     start_digest: str | None = None
     base: Store | None = None
     code: Store | None = None
+    checkpoints: Store | None = None
+
+    @property
+    def stores(self) -> list[Store]:
+        """All of them."""
+        named = (self.output, self.checkpoints, self.data, self.validation, self.test, self.start, self.base, self.code)
+        return [store for store in named if store is not None]
 
 
 def config(job: TrainingJob, attempt: int, training: Training, settings: Settings) -> TrainingConfig:
@@ -66,7 +73,7 @@ def config(job: TrainingJob, attempt: int, training: Training, settings: Setting
         search=spec.search,
         workers=WorkerBounds(min=spec.workers.min, max=spec.workers.most, cpus=spec.workers.cpus, gpus=spec.workers.gpus),
         output=training.output.location,
-        checkpoints=training.output.under(f".checkpoints/{job.metadata.uid}"),
+        checkpoints=(training.checkpoints or training.output).under(f".checkpoints/{job.metadata.uid}"),
         reports_url=settings.reports_url,
     )
 
@@ -90,8 +97,7 @@ def build(
 
 def _render(job: TrainingJob, attempt: int, training: Training, settings: Settings) -> dict[str, Any]:
     spec = job.spec
-    stores = (training.output, training.data, training.validation, training.test, training.start, training.base, training.code)
-    volumes, mounts = volumes_of([store for store in stores if store is not None])
+    volumes, mounts = volumes_of(training.stores)
     for volume, mount in (
         pods.config_volume(names.training_config(job.metadata.name, attempt)),
         pods.report_token_volume(),

@@ -9,7 +9,7 @@ from eagleray_runtime.contract.config import Location
 
 @dataclass(frozen=True)
 class Store:
-    """A URI with what a pod needs to reach it; `use` names its volumes (data, output, base, model)."""
+    """A URI with what a pod needs to reach it; `use` names its volumes (data, output, checkpoints, base, model)."""
 
     use: str
     uri: str

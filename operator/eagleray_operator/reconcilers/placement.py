@@ -16,12 +16,18 @@ def output_of(job: TrainingJob, settings: Settings) -> Store:
         folder = f"{job.metadata.namespace}/{job.metadata.name}/{job.metadata.uid[:8]}"
         uri = f"{settings.model_store.uri.rstrip('/')}/{folder}"
         return Store("output", uri, settings.model_store.secret_name, read_only=False)
-    return Store("output", f"pvc://{names.model_claim(job.metadata.name)}/{job.metadata.uid[:8]}", read_only=False)
+    return _own_claim("output", job)
+
+
+def checkpoints_of(job: TrainingJob, settings: Settings) -> Store | None:
+    """Where a job's checkpoints go, if not below its output: a repository would keep each of them for good."""
+    return _own_claim("checkpoints", job) if output_of(job, settings).uri.startswith("hf://") else None
 
 
 def needs_claim(job: TrainingJob, settings: Settings) -> bool:
-    """Whether the job's model needs a claim of its own."""
-    return job.spec.output.uri is None and settings.model_store is None
+    """Whether the job's model or checkpoints need a claim of its own."""
+    unplaced = job.spec.output.uri is None and settings.model_store is None
+    return unplaced or checkpoints_of(job, settings) is not None
 
 
 def rows_at(uri: str | None, job: TrainingJob, settings: Settings) -> Store | None:
@@ -58,6 +64,10 @@ def model_at(uri: str, secret: str | None, settings: Settings) -> Store:
 def start_at(uri: str, secret: str | None, settings: Settings) -> Store:
     """Where the model is that a training starts from."""
     return Store("start", uri, secret or _platform_secret(uri, settings.model_store))
+
+
+def _own_claim(use: str, job: TrainingJob) -> Store:
+    return Store(use, f"pvc://{names.model_claim(job.metadata.name)}/{job.metadata.uid[:8]}", read_only=False)
 
 
 def _platform_secret(uri: str, store: ModelStore | None) -> str | None:

@@ -176,6 +176,7 @@ def _children(
     training = rayjob.Training(
         engine=engine,
         output=placement.output_of(job, settings),
+        checkpoints=placement.checkpoints_of(job, settings),
         data=placement.rows_at(job.spec.data.uri, job, settings),
         validation=placement.rows_at(job.spec.data.split.validation_uri, job, settings),
         test=placement.rows_at(job.spec.data.split.test_uri, job, settings),

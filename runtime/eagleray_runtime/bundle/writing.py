@@ -62,9 +62,7 @@ def write_bundle(
     )
     manifest_bytes = manifest.model_dump_json(by_alias=True, indent=2).encode()
     store.make_folder()
-    for name, content in contents.items():
-        store.write(name, content)
-    store.write(MANIFEST, manifest_bytes)
+    store.write_all(contents | {MANIFEST: manifest_bytes})
     return saved_model(store.uri, manifest, manifest_bytes)
 
 

@@ -6,5 +6,6 @@ The operator may import this package and nothing else of the runtime; it needs t
 - `search`: the part that varies the others; `rules`: judges them without a library for CEL
 - `config`: the files that the operator writes and the runtime reads
 - `reports`: what the runtime tells the operator while it works
+- `stores`: what a URI may name
 - `names`: environment variables, paths and ports
 """

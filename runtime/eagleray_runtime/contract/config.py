@@ -21,9 +21,8 @@ class ResourceIdentity(Block):
 class Location(Block):
     """A place in a store.
 
-    `uri` is s3://bucket/path, pvc://claim/path or, in local mode only, file:///path. `secret_directory` holds the keys of
-    the store, a file a key (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_ENDPOINT_URL`,
-    `AWS_REGION`); None means the pod's own identity.
+    `uri` is of one of `stores.STORES` or, in local mode only, file:///path. `secret_directory` holds the keys of the store, a
+    file a key; None means the pod's own identity.
     """
 
     uri: str

@@ -3,21 +3,15 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import fsspec
-
 from eagleray_runtime.contract.config import Location
+from eagleray_runtime.contract.stores import STORES
 from eagleray_runtime.errors import StoreRefused, StoreUnavailable
+from eagleray_runtime.storage.connection import KeysError, connect
 from eagleray_runtime.storage.uris import parse
-
-CONNECT_SECONDS = 10
-TRIES = 10
-"""Of one request that gets no answer, or that the store cannot do now (5xx). botocore waits a random part of 1, 2, 4, 8, 16 and
-then 20 s before each other one, a minute in all on average: so long may a store be away, and no job notices."""
 
 
 class Store:
@@ -31,17 +25,21 @@ class Store:
         """
         self.uri = location.uri.rstrip("/")
         self.protocol, self.path = parse(location.uri, environ)
-        self._errors: tuple[type[Exception], ...] = (OSError,)
-        self._away: tuple[type[Exception], ...] = (ConnectionError, TimeoutError)
-        if self.protocol == "s3":
-            # Only here: a job whose data and model are on a claim should not load botocore.
-            from botocore import exceptions as s3  # type: ignore[import-untyped]
+        try:
+            self._connection = connect(self.protocol, _keys(location))
+        except KeysError as error:
+            raise StoreRefused(f"{self.uri}: {error}: check secretRef and its keys") from error
+        except ModuleNotFoundError as error:
+            raise StoreRefused(
+                f"{self.uri}: {self.protocol}:// needs {error.name}, which is not installed here: install eagleray[stores]"
+            ) from error
+        self._files = self._connection.files
 
-            self._errors = (OSError, s3.BotoCoreError, s3.ClientError)
-            self._away = (*self._away, s3.EndpointConnectionError, s3.ConnectTimeoutError, s3.HTTPClientError)
-            self._files = fsspec.filesystem("s3", **_s3_options(_credentials(location)))
-        else:
-            self._files = fsspec.filesystem("file", skip_instance_cache=True)
+    @property
+    def spelling(self) -> str:
+        """What to do where a file is missing."""
+        place = STORES.get(self.uri.split("://", 1)[0], "folder")
+        return f"check {place}, path and spelling{self._connection.hint}"
 
     def read(self, name: str) -> bytes:
         """Bytes of a file of the folder.
@@ -66,9 +64,9 @@ class Store:
             if "*" in self.path:
                 paths = sorted(str(path) for path in self._files.glob(self.path))
             else:
-                paths = [self.path] if self._files.isfile(self.path) else []
+                paths = [self.path] if self._is_file(self.path) else []
         if not paths:
-            raise StoreRefused(f"{self.uri}: no such file: check bucket or claim, path and spelling")
+            raise StoreRefused(f"{self.uri}: no such file: {self.spelling}")
         return paths
 
     def names(self, pattern: str) -> list[str]:
@@ -89,7 +87,7 @@ class Store:
     def exists(self, name: str) -> bool:
         """Whether the folder holds a file of this name."""
         with self._refusals("look up", f"{self.path}/{name}"):
-            return bool(self._files.isfile(f"{self.path}/{name}"))
+            return self._is_file(f"{self.path}/{name}")
 
     def write(self, name: str, content: bytes) -> None:
         """Put a file; readers see the old one, none, or all of the new one, never a part.
@@ -99,10 +97,25 @@ class Store:
         """
         path = f"{self.path}/{name}"
         with self._refusals("write", path):
-            if self.protocol == "s3":
-                self._files.pipe_file(path, content)
-            else:
+            if self.protocol == "file":
                 _replace_file(Path(path), content)
+            elif self._connection.commit is not None:
+                self._connection.commit(self.path, {name: content})
+            else:
+                self._files.pipe_file(path, content)
+
+    def write_all(self, contents: Mapping[str, bytes]) -> None:
+        """Put files as `write` does, one after the other in this order, or all at once where the store can.
+
+        Raises:
+            StoreRefused: the store does not take one; those before it may be there.
+        """
+        if self._connection.commit is None:
+            for name, content in contents.items():
+                self.write(name, content)
+            return
+        with self._refusals("write", self.path):
+            self._connection.commit(self.path, contents)
 
     def remove_folder(self) -> None:
         """Delete the folder and all in it, if it is there."""
@@ -122,37 +135,35 @@ class Store:
 
         return LocalFileSystem() if self.protocol == "file" else PyFileSystem(FSSpecHandler(self._files))
 
+    def _is_file(self, path: str) -> bool:
+        # Not the filesystem's own isfile, to which a store that is away, or refuses, is one without the file.
+        try:
+            return bool(self._files.info(path)["type"] == "file")
+        except FileNotFoundError:
+            return False
+
     @contextmanager
     def _refusals(self, verb: str, path: str) -> Iterator[None]:
         try:
             yield
-        except self._errors as error:
-            said = str(error) or type(error).__name__
+        except self._connection.errors as error:
             name = path.rsplit("/", 1)[-1]
-            failure = StoreUnavailable if self._is_away(error) else StoreRefused
-            raise failure(f"{self.uri}: cannot {verb} {name}: {said}: {_advice(error)}") from error
+            failure = StoreUnavailable if self._connection.away(error) else StoreRefused
+            raise failure(f"{self.uri}: cannot {verb} {name}: {self._words(error)}") from error
 
-    def _is_away(self, error: Exception) -> bool:
-        """Whether the store did not answer, or answered that it cannot now (5xx)."""
-        # s3fs raises errors of Python's own and keeps what botocore said as their cause.
-        told = error.__cause__ or error
-        if response := getattr(told, "response", None):
-            return bool(response["ResponseMetadata"].get("HTTPStatusCode", 0) >= HTTPStatus.INTERNAL_SERVER_ERROR)
-        return isinstance(told, self._away)
-
-
-def _advice(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "check bucket or claim, path and spelling"
-    if isinstance(error, PermissionError) or "redential" in str(error):
-        return "check the keys of the secret and what they may do there"
-    return "check the store's address and that this namespace may reach it"
+    def _words(self, error: Exception) -> str:
+        said = self._connection.words(error) or type(error).__name__
+        if self._connection.denied(error):
+            return f"{said}: check the keys of the secret and what they may do there"
+        if isinstance(error, self._connection.missing):
+            return f"it is not there: {self.spelling}"
+        return f"{said}: check the store's address and that this namespace may reach it"
 
 
-def _credentials(location: Location) -> dict[str, str]:
-    """Keys of the store: a file a key, as a Secret is mounted (which adds hidden folders of its own)."""
+def _keys(location: Location) -> dict[str, str] | None:
+    """Keys of the store: a file a key, as a Secret is mounted (which adds hidden folders of its own); None without a Secret."""
     if location.secret_directory is None:
-        return {}
+        return None
     try:
         return {
             entry.name: entry.read_text(encoding="utf-8").strip()
@@ -161,26 +172,6 @@ def _credentials(location: Location) -> dict[str, str]:
         }
     except (OSError, UnicodeDecodeError) as error:
         raise StoreRefused(f"{location.uri}: the secret's files cannot be read: {error}: check secretRef and its keys") from error
-
-
-def _s3_options(keys: Mapping[str, str]) -> dict[str, Any]:
-    client: dict[str, Any] = {}
-    config: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "retries": {"total_max_attempts": TRIES, "mode": "standard"}}
-    if region := keys.get("AWS_REGION") or keys.get("AWS_DEFAULT_REGION"):
-        client["region_name"] = region
-    if endpoint := keys.get("AWS_ENDPOINT_URL"):
-        client["endpoint_url"] = endpoint
-        # Stores beside AWS seldom have a DNS name for each bucket.
-        config["s3"] = {"addressing_style": "path"}
-    return {
-        "key": keys.get("AWS_ACCESS_KEY_ID"),
-        "secret": keys.get("AWS_SECRET_ACCESS_KEY"),
-        "token": keys.get("AWS_SESSION_TOKEN"),
-        "client_kwargs": client,
-        "config_kwargs": config,
-        "skip_instance_cache": True,
-        "use_listings_cache": False,
-    }
 
 
 def _replace_file(path: Path, content: bytes) -> None:

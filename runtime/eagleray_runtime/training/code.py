@@ -70,5 +70,5 @@ def _stored(location: Location) -> dict[str, bytes]:
         return {path.rsplit("/", 1)[-1]: store.read_path(path) for path in store.find()}
     names = store.names("*.py")
     if not names:
-        raise StoreRefused(f"{store.uri} holds no file that ends in .py: check bucket or claim, path and spelling")
+        raise StoreRefused(f"{store.uri} holds no file that ends in .py: {store.spelling}")
     return {name: store.read(name) for name in names}

@@ -32,8 +32,21 @@ BAD = {
     "a backslash": "pvc://claim\\..\\other",
     "nothing behind the scheme": "s3:///model",
     "no scheme": "bucket/model",
+    "a repository without its owner": "hf://repository",
+    "a set of data without its owner": "hf://datasets/repository",
+    "a bucket of a hub": "hf://buckets/owner/bucket/path",
 }
-GOOD = ["s3://bucket", "s3://bucket/a/b-c_d.e", "pvc://claim/rows/*.csv", "s3://9a/x=1/y,z"]
+GOOD = [
+    "s3://bucket",
+    "gs://bucket/a/b",
+    "abfs://container/a/b",
+    "hf://owner/name",
+    "hf://owner/name@v1.0/a",
+    "hf://datasets/o/n/*.csv",
+    "s3://bucket/a/b-c_d.e",
+    "pvc://claim/rows/*.csv",
+    "s3://9a/x=1/y,z",
+]
 
 
 def deployment(uri: str) -> dict[str, Any]:

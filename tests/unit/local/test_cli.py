@@ -62,7 +62,7 @@ def test_every_sample_is_taken_by_local_mode_where_torch_is(sample: Path, monkey
         ("spec: {}", "apiVersion and kind is missing"),
         (
             "apiVersion: eagleray.io/v1alpha1\nkind: ModelDeployment\nmetadata: {name: a}\nspec: {model: {uri: 'file:///a'}}",
-            "spec.model.uri: write s3://name/path, pvc://name/path",
+            "spec.model.uri: write s3, gs, abfs, hf or pvc://name/path",
         ),
     ],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eagleray_operator.api import names
+from eagleray_operator.api import crd, names
 from eagleray_operator.api.conditions import ConditionType
 from eagleray_operator.api.reasons import Reason
 from eagleray_operator.reconcilers.attempts import FINAL
@@ -68,7 +68,7 @@ def test_every_manifest_in_the_pages_would_be_accepted() -> None:
     admission = pytest.importorskip(
         "eagleray_operator.cluster.admission", reason="cel-expr-python is missing", exc_type=ImportError
     )
-    judges = admission.judges(("s3", "pvc"))
+    judges = admission.judges(crd.URI_SCHEMES)
     found = 0
     for page in PAGES:
         for block in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):

@@ -73,6 +73,21 @@ def test_without_any_store_the_model_gets_a_claim_of_its_own():
     assert claim["spec"]["resources"]["requests"]["storage"] == "5Gi"
 
 
+def test_a_model_in_a_repository_has_its_checkpoints_on_a_claim_of_its_own():
+    """A repository would keep every one of them for good."""
+    plan = first_plan(output={"uri": "hf://team/models/iris", "secretRef": {"name": "hub"}})
+    children = {child["kind"]: child for child in plan.apply}
+    assert children["PersistentVolumeClaim"]["metadata"]["name"] == "iris-model"
+    config = TrainingConfig.model_validate_json(children["ConfigMap"]["data"]["config.json"])
+    assert config.output.uri == "hf://team/models/iris"
+    uid = config.resource.uid
+    assert config.checkpoints.uri == f"pvc://iris-model/{uid[:8]}/.checkpoints/{uid}"
+    assert config.checkpoints.secret_directory is None
+    pod = children["RayJob"]["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    mounts = {mount["name"]: mount["readOnly"] for mount in pod["containers"][0]["volumeMounts"] if "readOnly" in mount}
+    assert (mounts["claim-iris-model"], mounts["output-secret"]) == (False, True)
+
+
 def test_a_second_look_changes_nothing():
     first = plan_of()
     resource = job(status=dict(first.status))

@@ -1,16 +1,17 @@
 """Which URIs are allowed, and what a store's refusal says."""
 
 import socket
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib import import_module
 
 import pytest
 
 from eagleray_runtime.contract.config import Location
 from eagleray_runtime.errors import StoreRefused, StoreUnavailable
-from eagleray_runtime.storage import Store
-from eagleray_runtime.storage.store import _s3_options
+from eagleray_runtime.storage import Store, s3
 from eagleray_runtime.storage.uris import parse
 
 
@@ -19,6 +20,8 @@ from eagleray_runtime.storage.uris import parse
     [
         ("s3://bucket/some/path", ("s3", "bucket/some/path")),
         ("s3://bucket/rows-*.csv", ("s3", "bucket/rows-*.csv")),
+        ("gs://bucket/some/path/", ("gs", "bucket/some/path")),
+        ("abfs://container/some/path", ("abfs", "container/some/path")),
         ("pvc://claim/path/", ("file", "/claims/claim/path")),
         ("file:///tmp/x", ("file", "/tmp/x")),
     ],
@@ -57,7 +60,7 @@ def test_what_is_written_is_read_back_and_replaced_whole(folder, tmp_path):
 
 
 def test_a_missing_file_says_what_to_check(folder):
-    with pytest.raises(StoreRefused, match=r"cannot read x.*check bucket or claim, path and spelling"):
+    with pytest.raises(StoreRefused, match=r"cannot read x.*check folder, path and spelling"):
         Store(folder("a")).read("x")
 
 
@@ -78,8 +81,8 @@ def test_credentials_are_read_from_the_secrets_files(tmp_path):
 
 
 def test_a_store_with_an_address_of_its_own_is_asked_by_path():
-    assert _s3_options({"AWS_ENDPOINT_URL": "http://store"})["config_kwargs"]["s3"] == {"addressing_style": "path"}
-    assert "s3" not in _s3_options({})["config_kwargs"]
+    assert s3.options({"AWS_ENDPOINT_URL": "http://store"})["config_kwargs"]["s3"] == {"addressing_style": "path"}
+    assert "s3" not in s3.options({})["config_kwargs"]
 
 
 def test_a_missing_secret_is_told(tmp_path):
@@ -142,9 +145,26 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for(at_port):
         servers[0].server_close()
 
 
+def test_a_store_that_is_away_is_not_one_without_the_file(at_port, monkeypatch):
+    monkeypatch.setattr("eagleray_runtime.storage.s3.TRIES", 1)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        store = at_port(taken.getsockname()[1])
+        for ask in (store.find, lambda: store.exists("x")):
+            with pytest.raises(StoreRefused, match=r"check the store's address"):
+                ask()
+
+
+def test_a_store_whose_library_is_not_installed_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs.core", None)
+    monkeypatch.delitem(sys.modules, "eagleray_runtime.storage.gs", raising=False)
+    with pytest.raises(StoreRefused, match=r"gs:// needs gcsfs.*, which is not installed here: install eagleray\[stores\]"):
+        Store(Location(uri="gs://bucket/path"))
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_store_that_cannot_be_reached_is_told_in_its_own_words(at_port, monkeypatch):
-    monkeypatch.setattr("eagleray_runtime.storage.store.TRIES", 2)
+    monkeypatch.setattr("eagleray_runtime.storage.s3.TRIES", 2)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: refused at once
         store = at_port(taken.getsockname()[1])
@@ -174,7 +194,7 @@ class Says(BaseHTTPRequestHandler):
     ids=["forbidden", "not there", "fails", "has too much to do"],
 )
 def test_a_store_that_cannot_now_is_told_from_one_that_will_not(at_port, monkeypatch, says, kind):
-    monkeypatch.setattr("eagleray_runtime.storage.store.TRIES", 2)
+    monkeypatch.setattr("eagleray_runtime.storage.s3.TRIES", 2)
     with HTTPServer(("127.0.0.1", 0), Says) as server:
         server.says = says
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -186,6 +206,41 @@ def test_a_store_that_cannot_now_is_told_from_one_that_will_not(at_port, monkeyp
             server.shutdown()
             thread.join()
     assert type(caught.value) is kind, caught.value
+
+
+def of_google():
+    from gcsfs.retry import HttpError
+    from google.auth.exceptions import GoogleAuthError, TransportError
+
+    yield from ((HttpError({"code": code, "message": "no"}), code >= 500) for code in (403, 404, 500, 503))
+    yield from ((TransportError("no answer"), True), (TimeoutError(), True), (GoogleAuthError("not you"), False))
+
+
+def of_azure():
+    from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ServiceRequestError, ServiceResponseError
+
+    for code in (403, 404, 500, 503):
+        error = HttpResponseError("no")
+        error.status_code = code
+        yield error, code >= 500
+    yield from ((ServiceRequestError("no"), True), (ServiceResponseError("no"), True), (ClientAuthenticationError("no"), False))
+
+
+def of_the_hub():
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+
+    asked = httpx2.Request("GET", "http://hub/x")
+    for code in (403, 404, 500, 503):
+        yield HfHubHTTPError("no", response=httpx2.Response(code, request=asked)), code >= 500
+    yield httpx2.ConnectError("no answer"), True
+
+
+@pytest.mark.parametrize(("kind", "errors"), [("gs", of_google), ("abfs", of_azure), ("hf", of_the_hub)])
+def test_each_cloud_tells_in_its_own_way_that_it_cannot_now(kind, errors):
+    away = import_module(f"eagleray_runtime.storage.{kind}")._away
+    for error, expected in errors():
+        assert away(error) is expected, repr(error)
 
 
 def test_a_folder_lists_its_files_at_any_depth_in_the_order_of_their_paths(folder, tmp_path):

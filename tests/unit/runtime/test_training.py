@@ -388,7 +388,8 @@ def test_the_numpy_engine_loads_neither_torch_nor_ray(job, tmp_path):
     path.write_text(job(training=REFERENCE).model_dump_json(by_alias=True))
     code = (
         "import sys; from eagleray_runtime.training.driver import main; status = main(); "
-        "sys.exit(status or any(name in sys.modules for name in ('torch', 'ray', 'pandas', 's3fs')))"
+        "stores = ('s3fs', 'gcsfs', 'adlfs', 'huggingface_hub'); "
+        "sys.exit(status or any(name in sys.modules for name in ('torch', 'ray', 'pandas', *stores)))"
     )
     env = {"EAGLERAY_CONFIG": str(path), "EAGLERAY_ALLOW_FILE_URIS": "1"}
     ended = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)

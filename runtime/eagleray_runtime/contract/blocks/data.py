@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from eagleray_runtime.contract import stores
 from eagleray_runtime.contract.blocks.base import (
     INT32_MAX,
     Block,
@@ -397,7 +398,7 @@ class Data(Block):
         min_length=1,
         max_length=1024,
         json_schema_extra={"x-eagleray-uri": True},
-        description="Where the rows are: s3://bucket/path or pvc://claim/path; a path may hold * to name several files. "
+        description=f"Where the rows are: {stores.PLACE}; a path may hold * to name several files. "
         "For format ImageFolder it is the folder that holds a folder for each class.",
     )
     config_map_ref: KeyReference | None = Field(None, description="Key of a ConfigMap that holds the rows (small data).")
@@ -408,7 +409,7 @@ class Data(Block):
     )
     secret_ref: Reference | None = Field(
         None,
-        description="Secret with the keys of the store (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ...).",
+        description=stores.KEYS,
     )
     format: DataFormat = Field(
         DataFormat.AUTO,

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from eagleray_runtime.contract import stores
 from eagleray_runtime.contract.blocks.base import Block, Name, Reference, Rule, not_both, only_with
 
 
@@ -265,7 +266,7 @@ class Pretrained(Block):
     )
     secret_ref: Reference | None = Field(
         None,
-        description="Secret with the keys of the store (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ...).",
+        description=stores.KEYS,
     )
     method: FineTuning = Field(
         FineTuning.FULL,
@@ -308,11 +309,11 @@ class Custom(Block):
         min_length=1,
         max_length=1024,
         json_schema_extra={"x-eagleray-uri": True},
-        description="A .py file, or a folder whose .py files are the code: s3://bucket/path or pvc://claim/path.",
+        description=f"A .py file, or a folder whose .py files are the code: {stores.PLACE}.",
     )
     secret_ref: Reference | None = Field(
         None,
-        description="Secret with the keys of the store (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ...).",
+        description=stores.KEYS,
     )
     parameters: dict[str, Parameter] = Field(
         default_factory=dict,
@@ -369,14 +370,12 @@ class StartFrom(Block):
         min_length=1,
         max_length=1024,
         json_schema_extra={"x-eagleray-uri": True},
-        description="Folder of a bundle: s3://bucket/path or pvc://claim/path.",
+        description=f"Folder of a bundle: {stores.PLACE}.",
     )
     training_job_ref: Reference | None = Field(
         None, description="TrainingJob whose model it is; this one waits until that has succeeded."
     )
-    secret_ref: Reference | None = Field(
-        None, description="Secret with the keys of the store (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ...)."
-    )
+    secret_ref: Reference | None = Field(None, description=stores.KEYS)
 
 
 class Model(Block):
