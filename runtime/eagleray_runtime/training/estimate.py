@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from eagleray_runtime.contract.blocks import ActivationCheckpointing, Engine, Precision, Strategy
 from eagleray_runtime.contract.config import WorkerBounds
 from eagleray_runtime.contract.reports import DataReport, Estimate
+from eagleray_runtime.data.streaming import POOL_NUMBERS
 from eagleray_runtime.training.devices import state_bytes
 from eagleray_runtime.training.evaluation import resamples
 from eagleray_runtime.training.outcome import FirstEpoch
@@ -45,6 +46,12 @@ NUMBERS_SECONDS, CLASSES_SECONDS = 5e-5, 5e-4
 CUDA_BYTES = 500 * MIB
 """What CUDA takes of a GPU for itself."""
 
+POOL_COPIES = 4
+"""How often rows that are mixed are held meanwhile: as they came, joined, mixed and what was left over."""
+
+ANSWER_NUMBERS = 3
+"""Numbers of a row that metrics take beside the outputs: what is right, and what was answered, in two units."""
+
 HELD_OUT_NUMBERS = 2**24
 """Numbers of a layer's outputs that are computed at a time of the validation part."""
 
@@ -58,7 +65,8 @@ def estimate(plan: Plan, engine: Engine, workers: WorkerBounds, data: DataReport
     - memory = process + state + s B/W 2 L A + rows. State is what `devices.state_bytes` says (P s times the copies that the
       optimiser keeps; FSDP divides it by W). Autograd remembers what goes into a layer and what comes out of it before the
       activation (2 L A); recomputing, only the former. Rows are held as they were read and prepared, and once more where an epoch
-      orders them or a device computes.
+      orders them or a device computes; of rows that are streamed those that are mixed, four times, and with NumPy, which
+      evaluates in the process that trains, what the model says to the largest part.
     - disk = P s + (keep + 1) times what a checkpoint holds: the state without gradients, one more being written than is kept.
     - durationSeconds = start + trainings * epochs * (steps * overhead + (6 R_training + 2 R_validation) M / (rate W)) + end. M is
       the number of multiplications of a row: two operations each forward, and twice that for the gradients (Kaplan et al. 2020,
@@ -80,13 +88,18 @@ def estimate(plan: Plan, engine: Engine, workers: WorkerBounds, data: DataReport
     activations += size * min(HELD_OUT_NUMBERS, data.validation * architecture.widest)
     machine = NUMPY if engine is Engine.NUMPY else GPU if workers.gpus else TORCH
     rows = (data.training + data.validation + data.test) * plan.row_numbers
+    held, on_device = rows * (8 + 8 + size), rows * size
+    if plan.lanes:
+        held, on_device = min(rows, POOL_NUMBERS) * size * POOL_COPIES, 0
+        if engine is Engine.NUMPY:
+            held += max(data.training, data.validation, data.test) * 8 * (architecture.outputs + ANSWER_NUMBERS)
     computed = 0 if workers.gpus else shared + activations
-    memory = machine.memory + rows * (8 + 8 + size) + computed
+    memory = machine.memory + held + computed
     checkpoint = state - architecture.parameters * size
     return Estimate(
         parameters=architecture.parameters,
         memory=quantity(memory),
-        gpu_memory=quantity(CUDA_BYTES + rows * size + shared + activations) if workers.gpus else None,
+        gpu_memory=quantity(CUDA_BYTES + on_device + shared + activations) if workers.gpus else None,
         disk=quantity(architecture.parameters * size + (plan.checkpoint.keep + 1) * checkpoint),
         duration_seconds=round(
             machine.start_seconds + trainings * plan.epochs * _epoch(plan, machine, workers, data) + after_training(plan, data), 3
