@@ -19,7 +19,7 @@ from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.bundle.writing import write_bundle
 from eagleray_runtime.contract.blocks import Loading
 from eagleray_runtime.contract.config import TrainingConfig
-from eagleray_runtime.data import streaming
+from eagleray_runtime.data import survey
 from eagleray_runtime.data.dataset import Dataset, clean, prepare, read_rows
 from eagleray_runtime.data.streaming import StreamedPart
 from eagleray_runtime.models.architecture import Pretrained
@@ -37,7 +37,7 @@ from eagleray_runtime.training.starting import read_start
 
 def _dataset(config: TrainingConfig) -> Dataset:
     if config.data.loading is Loading.STREAM:
-        return streaming.load(config)
+        return survey.load(config)
     cleaned = clean(config, replace(read_rows(config), start=read_start(config), code=read_code(config)))
     return prepare(config, cleaned, cleaned.parts)
 

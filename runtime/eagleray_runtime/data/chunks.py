@@ -1,7 +1,7 @@
 """Files as chunks, each of which can be read by itself: whole rows of CSV or JSON Lines, or a row group of Parquet."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -38,6 +38,10 @@ class Chunk:
     first: int
     names: tuple[str, ...] = ()
 
+    def changed(self) -> DataInvalid:
+        """What to raise where the rows are not those that were there before."""
+        return DataInvalid(f"{_name(self.path)} has changed while it was learned from: leave files of a running job as they are")
+
 
 @dataclass(frozen=True)
 class Chunks:
@@ -48,28 +52,29 @@ class Chunks:
     schema: Any
     digest: str
 
-    def read(self, chunk: Chunk, names: Sequence[str]) -> Any:
-        """These columns of a chunk, as an Arrow table.
+    def reader(self, names: Sequence[str]) -> Callable[[Chunk], Any]:
+        """What reads these columns of a chunk as an Arrow table, for one pass over the data.
 
-        Raises:
-            DataInvalid: the file is not what it was.
-            StoreRefused: it cannot be read.
+        It raises DataInvalid where the file is not what it was, and StoreRefused where it cannot be read.
         """
+        # Opened anew for each pass: the store's keys may be other ones by then.
         store = Store(self.location)
         types = pa.schema([self.schema.field(name) for name in names])
-        with reading.understood(_name(chunk.path), chunk.kind):
-            if chunk.kind is DataFormat.PARQUET:
-                with store.open(chunk.path) as file:
-                    table = pyarrow.parquet.ParquetFile(file).read_row_group(chunk.start, columns=list(names))
-                table = table.select(list(names)).cast(types)
-            else:
-                content = store.read_range(chunk.path, chunk.start, chunk.stop)
-                table = _table(content, chunk.kind, chunk.names, types)
-        if table.num_rows != chunk.rows:
-            raise DataInvalid(
-                f"{_name(chunk.path)} has changed while it was learned from: leave files of a running job as they are"
-            )
-        return table
+
+        def read(chunk: Chunk) -> Any:
+            with reading.understood(_name(chunk.path), chunk.kind):
+                if chunk.kind is DataFormat.PARQUET:
+                    with store.open(chunk.path) as file:
+                        table = pyarrow.parquet.ParquetFile(file).read_row_group(chunk.start, columns=list(names))
+                    table = table.select(list(names)).cast(types)
+                else:
+                    content = store.read_range(chunk.path, chunk.start, chunk.stop)
+                    table = _table(content, chunk.kind, chunk.names, types)
+            if table.num_rows != chunk.rows:
+                raise chunk.changed()
+            return table
+
+        return read
 
 
 def find(location: Location, format_: DataFormat) -> Chunks:

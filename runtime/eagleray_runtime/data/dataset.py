@@ -108,7 +108,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Everything that training, evaluation and the bundle need to know of the data."""
+    """Everything that training, evaluation and the bundle need to know of the data.
+
+    `chunk_rows` are the most rows that are read at a time where they are streamed, 0 where all are in memory.
+    """
 
     task: Task
     loss: LossType
@@ -125,6 +128,7 @@ class Dataset:
     code: Mapping[str, str] = field_of(default_factory=dict)
     tokenizer: bytes | None = None
     base: Base | None = None
+    chunk_rows: int = 0
 
     @property
     def counted(self) -> DataReport:

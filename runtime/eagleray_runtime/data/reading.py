@@ -209,6 +209,8 @@ def understood(name: str, kind: DataFormat) -> Iterator[None]:
     """
     try:
         yield
+    except MemoryError:
+        raise
     except (pa.ArrowException, ValueError, OSError, BadZipFile, EOFError) as error:
         raise DataInvalid(f"{name} cannot be read as {kind}: {error}: check the file and data.format") from error
 

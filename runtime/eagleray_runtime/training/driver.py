@@ -28,7 +28,7 @@ from eagleray_runtime.contract.reports import (
     SavedModel,
     Stage,
 )
-from eagleray_runtime.data import streaming
+from eagleray_runtime.data import survey
 from eagleray_runtime.data.dataset import Cleaned, Dataset, clean, folds, prepare, read_rows
 from eagleray_runtime.errors import ModelInvalid, RuntimeFailure
 from eagleray_runtime.models.architecture import Dense
@@ -98,7 +98,7 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
     found: list[Choice] = []
     cleaned = None
     if config.data.loading is Loading.STREAM:
-        dataset = streaming.load(config)
+        dataset = survey.load(config)
     else:
         rows = replace(read_rows(config), start=read_start(config), code=code_of(config, checkpoints))
         if config.search is not None:

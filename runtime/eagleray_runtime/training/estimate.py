@@ -46,8 +46,9 @@ NUMBERS_SECONDS, CLASSES_SECONDS = 5e-5, 5e-4
 CUDA_BYTES = 500 * MIB
 """What CUDA takes of a GPU for itself."""
 
-POOL_COPIES = 4
-"""How often rows that are mixed are held meanwhile: as they came, joined, mixed and what was left over."""
+POOL_COPIES, CHUNK_COPIES = 2, 8
+"""How often rows that are streamed are held: mixed ones as they came and joined; those of a chunk as bytes, by Arrow, as columns,
+those of one part of them, prepared, and some of it for the chunk before."""
 
 ANSWER_NUMBERS = 3
 """Numbers of a row that metrics take beside the outputs: what is right, and what was answered, in two units."""
@@ -65,8 +66,9 @@ def estimate(plan: Plan, engine: Engine, workers: WorkerBounds, data: DataReport
     - memory = process + state + s B/W 2 L A + rows. State is what `devices.state_bytes` says (P s times the copies that the
       optimiser keeps; FSDP divides it by W). Autograd remembers what goes into a layer and what comes out of it before the
       activation (2 L A); recomputing, only the former. Rows are held as they were read and prepared, and once more where an epoch
-      orders them or a device computes; of rows that are streamed those that are mixed, four times, and with NumPy, which
-      evaluates in the process that trains, what the model says to the largest part.
+      orders them or a device computes. Of rows that are streamed, those are held that are mixed (`POOL_NUMBERS` and a chunk of
+      each lane, twice) and those of a chunk that is read (`CHUNK_COPIES`), and with NumPy, which evaluates in the process that
+      trains, what the model says to the largest part.
     - disk = P s + (keep + 1) times what a checkpoint holds: the state without gradients, one more being written than is kept.
     - durationSeconds = start + trainings * epochs * (steps * overhead + (6 R_training + 2 R_validation) M / (rate W)) + end. M is
       the number of multiplications of a row: two operations each forward, and twice that for the gradients (Kaplan et al. 2020,
@@ -90,7 +92,9 @@ def estimate(plan: Plan, engine: Engine, workers: WorkerBounds, data: DataReport
     rows = (data.training + data.validation + data.test) * plan.row_numbers
     held, on_device = rows * (8 + 8 + size), rows * size
     if plan.lanes:
-        held, on_device = min(rows, POOL_NUMBERS) * size * POOL_COPIES, 0
+        chunk = plan.chunk_rows * plan.row_numbers
+        mixed = min(rows, POOL_NUMBERS + math.ceil(plan.lanes / count) * chunk)
+        held, on_device = mixed * size * POOL_COPIES + chunk * 8 * CHUNK_COPIES, 0
         if engine is Engine.NUMPY:
             held += max(data.training, data.validation, data.test) * 8 * (architecture.outputs + ANSWER_NUMBERS)
     computed = 0 if workers.gpus else shared + activations

@@ -24,7 +24,6 @@ from eagleray_runtime.contract.blocks import (
     Gradients,
     Initialization,
     InitializationMethod,
-    Loading,
     LossType,
     OptimizerType,
     Parallelism,
@@ -77,7 +76,7 @@ class Plan(Block):
 
     `start` is the digest of the bundle whose weights are taken instead of drawn ones, `base` where a pretrained model is and
     `tuning` how it is learned further. `batch_rows` are the rows of one step over all workers, each of `row_numbers` numbers;
-    `lanes` is in how many lanes they are streamed, 0 where they are in memory;
+    `lanes` is in how many lanes they are streamed and `chunk_rows` how many are read at a time, both 0 where they are in memory;
     `unit` turns a loss of scaled targets into the target's own unit. `stop_on` is the metric of `stop`, which is None when all
     epochs are trained; `plateau` is that of ReduceOnPlateau. `precision` and `parallelism.strategy` may be Auto: the device that
     trains decides. `metrics` are those to tell of the finished model. `fingerprint` is the same for two runs only if a checkpoint
@@ -96,6 +95,7 @@ class Plan(Block):
     parallelism: Parallelism = Parallelism()
     batch_rows: int
     lanes: int = 0
+    chunk_rows: int = 0
     row_numbers: int = 1
     epochs: int
     seed: int
@@ -161,7 +161,8 @@ def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]
         compile=training.compile,
         parallelism=_parallelism(config, architecture),
         batch_rows=batch,
-        lanes=config.workers.max if config.data.loading is Loading.STREAM else 0,
+        lanes=config.workers.max if dataset.chunk_rows else 0,
+        chunk_rows=dataset.chunk_rows,
         row_numbers=math.prod(dataset.training.shape),
         epochs=training.epochs,
         seed=training.seed,
@@ -344,6 +345,7 @@ def _fingerprint(config: TrainingConfig, dataset: Dataset, plan: Plan) -> str:
         dataset.report.digest,
         dataset.preparation.model_dump(mode="json"),
         config.data.split.model_dump(mode="json"),
-        plan.model_dump(mode="json"),
+        # Another bound of the workers changes the order of the epochs to come, and what is learned so far is good for them.
+        plan.model_dump(mode="json", exclude={"lanes"}),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -12,7 +12,7 @@ import pytest
 from eagleray_runtime.bundle.reading import read_bundle
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import DataFormat
-from eagleray_runtime.data import by_position, chunks, streaming
+from eagleray_runtime.data import by_position, chunks, stored, streaming, survey
 from eagleray_runtime.data.dataset import load
 from eagleray_runtime.data.preparation import fit
 from eagleray_runtime.data.reading import read_files
@@ -105,7 +105,7 @@ def test_chunks_hold_the_rows_and_the_digest_of_the_files(streamed, tmp_path, ro
     names = ["a", "b", "word", "flag", "y"]
     assert len(found.chunks) > 10
     assert found.digest == whole.digest
-    read = pa.concat_tables([found.read(chunk, names) for chunk in found.chunks])
+    read = pa.concat_tables(map(found.reader(names), found.chunks))
     assert read.equals(whole.stored.select(names).cast(read.schema).combine_chunks()) or read.to_pylist() == (
         whole.stored.select(names).to_pylist()
     )
@@ -115,21 +115,21 @@ def test_chunks_hold_the_rows_and_the_digest_of_the_files(streamed, tmp_path, ro
 def test_a_column_that_holds_numbers_first_and_text_later_is_text_in_all_chunks(folder, tmp_path):
     (tmp_path / "codes.csv").write_text("code,y\n" + "007,1\n" * 2000 + "A7,1\n")
     found = chunks.find(folder("codes.csv"), DataFormat.AUTO)
-    codes = [code for chunk in found.chunks for code in found.read(chunk, ["code"])["code"].to_pylist()]
+    codes = [code for rows in map(found.reader(["code"]), found.chunks) for code in rows["code"].to_pylist()]
     assert codes == ["007"] * 2000 + ["A7"]
 
 
 def test_a_field_that_only_later_rows_have_is_missing_in_the_others(folder, tmp_path):
     (tmp_path / "a.jsonl").write_text('{"y": 1}\n' * 500 + '{"y": 1, "x": 2.5}\n')
     found = chunks.find(folder("a.jsonl"), DataFormat.AUTO)
-    xs = [x for chunk in found.chunks for x in found.read(chunk, ["x"])["x"].to_pylist()]
+    xs = [x for rows in map(found.reader(["x"]), found.chunks) for x in rows["x"].to_pylist()]
     assert xs == [None] * 500 + [2.5]
 
 
 def test_files_that_a_pattern_names_follow_each_other(streamed, tmp_path, rows):
     for number in range(3):
         written(rows.slice(number * 1000, 1000), tmp_path / f"part-{number}.csv")
-    several, one = (streaming.load(streamed(name, table=table)) for name, table in (("part-*.csv", None), ("rows.csv", rows)))
+    several, one = (survey.load(streamed(name, table=table)) for name, table in (("part-*.csv", None), ("rows.csv", rows)))
     assert several.report.rows == ROWS
     assert several.preparation.numeric[0].offset == pytest.approx(one.preparation.numeric[0].offset, abs=1e-12)
 
@@ -137,11 +137,11 @@ def test_files_that_a_pattern_names_follow_each_other(streamed, tmp_path, rows):
 def test_a_row_group_that_is_too_large_is_refused(streamed, monkeypatch):
     monkeypatch.setattr(chunks, "LARGEST_ROW_GROUP", 1000)
     with pytest.raises(DataInvalid, match=r"row group 0 has .* write the file with smaller row groups"):
-        streaming.load(streamed("rows.parquet"))
+        survey.load(streamed("rows.parquet"))
 
 
 def test_a_file_that_changes_while_it_is_learned_from_is_told(streamed, tmp_path, rows):
-    dataset = streaming.load(streamed("rows.csv"))
+    dataset = survey.load(streamed("rows.csv"))
     path = tmp_path / "rows.csv"
     path.write_bytes(path.read_bytes().replace(b"\n", b" ", 2000))
     with pytest.raises(DataInvalid, match=r"rows.csv (has changed while|cannot be read)"):
@@ -189,18 +189,18 @@ PREPARATIONS = [
 def test_the_preparation_is_the_one_that_is_fitted_to_the_same_rows_at_once(streamed, preparation, name):
     config = streamed(name, data={"preparation": preparation})
 
-    dataset = streaming.load(config)
+    dataset = survey.load(config)
 
-    stored = list(dataset.training.stream.stored)
+    seen = list(dataset.training.stream.stored)
     training = {
-        column: type(stored[0].features[column])(
-            stored[0].features[column].kind,
-            np.concatenate([chunk.features[column].values[chunk.of(by_position.TRAINING)] for chunk in stored]),
+        column: type(seen[0].features[column])(
+            seen[0].features[column].kind,
+            np.concatenate([chunk.features[column].values[chunk.of(by_position.TRAINING)] for chunk in seen]),
         )
-        for column in stored[0].features
+        for column in seen[0].features
     }
     expected = fit(Table(training), config.data.preparation)
-    target = np.concatenate([chunk.target.values[chunk.of(by_position.TRAINING)] for chunk in stored])
+    target = np.concatenate([chunk.target.values[chunk.of(by_position.TRAINING)] for chunk in seen])
     scaling = blocks.Scaling(config.data.preparation.target_scaling or "Standard")
     expected = expected.model_copy(update={"target": fitted(target, scaling)})
     assert alike(dataset.preparation.model_dump(mode="json"), expected.model_dump(mode="json"))
@@ -220,7 +220,7 @@ def alike(one, other):
 def test_the_report_says_of_the_rows_what_it_says_of_them_in_memory(streamed, preparation):
     # All rows in one part, so that both fit to the same.
     config = streamed(data={"preparation": preparation, "split": {"validationPercent": 0, "testPercent": 0}})
-    assert streaming.load(config).report == load(in_memory(config)).report
+    assert survey.load(config).report == load(in_memory(config)).report
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_rows_are_refused_in_the_words_of_those_in_memory(streamed, tmp_path, co
     (tmp_path / "bad.csv").write_text("\n".join(content) + "\n")
     data = {"features": ["x"], "preparation": {"missingNumeric": "Error"}}
     with pytest.raises(DataInvalid, match=words):
-        streaming.load(streamed("bad.csv", table=None, data=data))
+        survey.load(streamed("bad.csv", table=None, data=data))
 
 
 # --- order
@@ -246,7 +246,7 @@ def test_rows_are_refused_in_the_words_of_those_in_memory(streamed, tmp_path, co
 
 @pytest.fixture
 def training(streamed):
-    return streaming.load(streamed()).training
+    return survey.load(streamed()).training
 
 
 def sums(batches):
@@ -291,11 +291,13 @@ def test_a_batch_has_the_same_rows_whoever_shares_the_lanes(training, lanes, siz
 
 
 def test_a_worker_reads_its_own_share_of_the_chunks(training, monkeypatch):
-    read = []
-    prepared = streaming.Stream.prepared
-    monkeypatch.setattr(
-        streaming.Stream, "prepared", lambda self, number, part: read.append(number) or prepared(self, number, part)
-    )
+    read, reader = [], stored.Stored.reader
+
+    def told(self):
+        rows = reader(self)
+        return lambda chunk: read.append(chunk) or rows(chunk)
+
+    monkeypatch.setattr(stored.Stored, "reader", told)
     together(training, 1, lanes=4, mine=[1])
     assert len(set(read)) == len(read) <= len(training.sizes) / 4 + 2
 
@@ -329,7 +331,7 @@ def test_classes_are_learned_and_counted(streamed):
     result, manifest = trained(config)
     assert manifest.classes == ["high", "low"]
     assert next(m.value for m in result.metrics if (m.name, m.part) == ("Accuracy", "Test")) > 0.9
-    dataset = streaming.load(config)
+    dataset = survey.load(config)
     y = np.concatenate([y for _, y in dataset.training.pieces()])
     assert dataset.training.class_counts(2).tolist() == np.bincount(y).tolist()
 
@@ -339,19 +341,19 @@ def test_a_class_that_only_later_parts_hold_is_told(streamed, tmp_path):
     lines = [f"{n},{'rare' if n == places[0] else 'ab'[n % 2]}" for n in range(60)]
     (tmp_path / "c.csv").write_text("\n".join(["x,y", *lines]))
     with pytest.raises(DataInvalid, match=r"class rare of target column y is not in the training part.*data.loading Memory"):
-        streaming.load(streamed("c.csv", table=None, data={"features": ["x"]}, family="LogisticRegression"))
+        survey.load(streamed("c.csv", table=None, data={"features": ["x"]}, family="LogisticRegression"))
 
 
 def test_a_training_that_is_interrupted_comes_to_the_same_model(streamed):
     from eagleray_runtime.training import numpy_engine
 
     config = streamed(training=ADAM | {"epochs": 4, "checkpoint": {"everyEpochs": 1}})
-    dataset = streaming.load(config)
+    dataset = survey.load(config)
     plan, _ = decide(config, dataset)
     whole, broken = (Store(config.checkpoints.model_copy(update={"uri": f"{config.checkpoints.uri}/{name}"})) for name in "ab")
     undisturbed = numpy_engine.train(plan, dataset, whole, lambda _: None)
     numpy_engine.train(plan, dataset, broken, lambda _: None, halt=lambda epoch, _: epoch == 3)
-    resumed = numpy_engine.train(plan, streaming.load(config), broken, lambda _: None)
+    resumed = numpy_engine.train(plan, survey.load(config), broken, lambda _: None)
     assert resumed.resumed_from == 2
     for name, values in undisturbed.parameters.items():
         assert np.array_equal(resumed.parameters[name], values)
@@ -360,7 +362,7 @@ def test_a_training_that_is_interrupted_comes_to_the_same_model(streamed):
 def test_a_streamed_training_does_not_go_on_from_one_in_memory(streamed):
     config = streamed()
     streams, holds = (
-        decide(each, load_)[0] for each, load_ in ((config, streaming.load(config)), (in_memory(config), load(in_memory(config))))
+        decide(each, load_)[0] for each, load_ in ((config, survey.load(config)), (in_memory(config), load(in_memory(config))))
     )
     assert (streams.lanes, holds.lanes) == (1, 0)
     assert streams.fingerprint != holds.fingerprint

@@ -1,0 +1,235 @@
+"""What is decided and fitted of rows that are streamed, in a few passes over them.
+
+It is what `dataset` decides and fits of the same rows, by sums and counts that can be added up.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from eagleray_runtime.arrays import Bools
+from eagleray_runtime.contract import blocks
+from eagleray_runtime.contract.blocks import Outliers
+from eagleray_runtime.contract.config import TrainingConfig
+from eagleray_runtime.contract.reports import Choice, DataReport
+from eagleray_runtime.data import chunks, encoding, notes, outliers, preparation, task
+from eagleray_runtime.data.by_position import TEST, TRAINING, VALIDATION
+from eagleray_runtime.data.dataset import Dataset, example_of, require_classes, require_no_target_scaling, target_scaling
+from eagleray_runtime.data.outliers import Bounds
+from eagleray_runtime.data.overrides import per_column
+from eagleray_runtime.data.preparation import AnyColumn, Preparation
+from eagleray_runtime.data.rows import column_types, learned_columns
+from eagleray_runtime.data.scaling import Moments
+from eagleray_runtime.data.splitting import shares
+from eagleray_runtime.data.stored import ChunkRows, Stored
+from eagleray_runtime.data.streaming import Stream, StreamedPart
+from eagleray_runtime.data.table import Column, Kind
+from eagleray_runtime.errors import DataInvalid
+
+MOST_CATEGORIES = 2**20
+"""Different values of a column of text that are counted."""
+
+NAMES = {TRAINING: "train", VALIDATION: "validate", TEST: "test"}
+
+
+@dataclass
+class Survey:
+    """What is seen of the stored rows in one pass, and of the columns that are clipped in another one.
+
+    `sizes` are the rows of each part in each chunk; `labels` how often each class occurs in each part, as long as the target may
+    be one; `numbers` are the different ones of a target of numbers; `lacks` is whether any row has no value somewhere. `present`
+    and `missing` are of the numbers of the training part, `categories` of its text, by column.
+    """
+
+    sizes: dict[int, list[int]] = field(default_factory=lambda: {part: [] for part in NAMES})
+    dropped: int = 0
+    incomplete: set[str] = field(default_factory=set)
+    kind: Kind = Kind.REAL
+    is_whole: bool = True
+    numbers: set[float] = field(default_factory=set)
+    labels: dict[int, Counter[str]] = field(default_factory=lambda: {part: Counter() for part in NAMES})
+    target: Moments = field(default_factory=Moments)
+    present: dict[str, Moments] = field(default_factory=dict)
+    missing: Counter[str] = field(default_factory=Counter)
+    lacks: bool = False
+    categories: dict[str, Counter[str | None]] = field(default_factory=dict)
+    example: dict[str, Any] | None = None
+
+    def see(self, rows: ChunkRows) -> None:
+        """Take a chunk in."""
+        for part in NAMES:
+            self.sizes[part].append(len(rows.of(part)))
+        self.dropped += rows.dropped
+        self.incomplete |= rows.incomplete
+        self._see_target(rows)
+        training = rows.of(TRAINING)
+        if self.example is None and len(training):
+            self.example = example_of(rows.features.take(training))
+        for name in rows.features:
+            missing = rows.features[name].missing
+            self.lacks = self.lacks or bool(missing.any())
+            self._see_column(name, rows.features[name].take(training), missing[training])
+
+    def _see_column(self, name: str, column: Column, missing: Bools) -> None:
+        if column.kind is not Kind.TEXT:
+            self.present[name] = self.present.get(name, Moments()) + Moments.of(column.values[~missing])
+            self.missing[name] += int(missing.sum())
+            return
+        counts = self.categories.setdefault(name, Counter())
+        counts.update(column.values.tolist())
+        if len(counts) > MOST_CATEGORIES:
+            raise DataInvalid(
+                f"column {name} has more than {MOST_CATEGORIES} categories: leave it out by data.features if it names each row, "
+                "or say Identifier in data.columns"
+            )
+
+    def _see_target(self, rows: ChunkRows) -> None:
+        target = rows.target
+        self.kind = target.kind
+        if target.kind is not Kind.TEXT:
+            self.target += Moments.of(target.values[rows.of(TRAINING)])
+            self.is_whole = self.is_whole and bool((target.values == np.floor(target.values)).all())
+            if len(self.numbers) <= task.MOST_DISTINCT:
+                self.numbers.update(np.unique(target.values).tolist())
+        if self.seen.whole and self.seen.distinct <= task.FEW_VALUES:
+            for part in NAMES:
+                self.labels[part].update(task.labels(target.take(rows.of(part))).tolist())
+            if len(self.labels[TRAINING]) > MOST_CATEGORIES:
+                raise DataInvalid(f"target column {rows.name} holds more than {MOST_CATEGORIES} classes: name another column")
+
+    @property
+    def seen(self) -> task.Seen:
+        """What decides the task."""
+        return task.Seen(self.kind, len(self.numbers), self.is_whole)
+
+
+def load(config: TrainingConfig) -> Dataset:
+    """Find the rows, decide the task and fit the preparation, in a few passes over them.
+
+    Raises:
+        DataInvalid: the rows cannot be learned from.
+        ModelInvalid: loss and family or target do not go together.
+        StoreRefused: they cannot be read.
+    """
+    stored = _stored(config)
+    survey = Survey()
+    for rows in stored:
+        survey.see(rows)
+    name, sizes = stored.target, {part: sum(found) for part, found in survey.sizes.items()}
+    _require_rows(sizes, survey, config.data.split)
+    decided = task.decide(config, name, survey.seen)
+    chosen = [*decided.chosen]
+    if config.data.split.method is blocks.SplitMethod.AUTO:
+        reason = "rows that are streamed are dealt each by itself"
+        chosen.append(Choice(field="data.split.method", value=blocks.SplitMethod.RANDOM, reason=reason))
+    fitted, asked = _fitted(stored, survey)
+    classes: list[str] = []
+    if decided.task == "Classification":
+        require_no_target_scaling(config)
+        classes = _classes(name, survey)
+    else:
+        affine = survey.target.affine(target_scaling(config, chosen))
+        fitted = fitted.model_copy(update={"target": affine})
+    changes = notes.Changes()
+    if survey.lacks or any(column.low is not None for column in fitted.numeric):
+        for rows in stored:
+            changes.see(rows.features, fitted)
+    stream = Stream(stored, fitted, tuple(classes))
+    parts = {
+        part: StreamedPart(stream, part, tuple(found), tuple(survey.labels[part][each] for each in classes))
+        for part, found in survey.sizes.items()
+    }
+    return Dataset(
+        task=decided.task,
+        loss=decided.loss,
+        training=parts[TRAINING],
+        validation=parts[VALIDATION],
+        test=parts[TEST],
+        preparation=fitted,
+        classes=classes,
+        target=name,
+        example=survey.example or {},
+        report=DataReport(
+            rows=sum(chunk.rows for chunk in stored.chunks.chunks),
+            training=sizes[TRAINING],
+            validation=sizes[VALIDATION],
+            test=sizes[TEST],
+            dropped=survey.dropped,
+            changed=changes.rows,
+            digest=stored.chunks.digest,
+            notes=notes.bounded(
+                [*notes.without_value(survey.dropped, sorted(survey.incomplete)), *notes.changes(changes, fitted, asked)]
+            ),
+        ),
+        chosen=chosen,
+        chunk_rows=max(chunk.rows for chunk in stored.chunks.chunks),
+    )
+
+
+def _stored(config: TrainingConfig) -> Stored:
+    data = config.data
+    if config.data_location is None or data.target is None:
+        raise DataInvalid("data.loading Stream needs data.uri and data.target: set them, or use Memory")
+    found = chunks.find(config.data_location, data.format)
+    names = list(found.schema.names)
+    types = column_types(data, names)
+    features = learned_columns(data, data.target, names, types)
+    if not features:
+        raise DataInvalid(f"there is no column to learn from beside the target {data.target}")
+    return Stored(found, features, data.target, types, data.preparation, data.split)
+
+
+def _require_rows(sizes: dict[int, int], survey: Survey, split: blocks.Split) -> None:
+    if not sum(sizes.values()):
+        raise DataInvalid(
+            "every row has a missing value and data.preparation says DropRow: choose what replaces a missing value instead"
+        )
+    wanted = dict(zip((VALIDATION, TEST), shares(split), strict=True)) | {TRAINING: 1}
+    for part, share in wanted.items():
+        if share and not sizes[part]:
+            raise DataInvalid(
+                f"of {sum(sizes.values())} rows, which data.loading Stream deals each by itself, none came to {NAMES[part]}: "
+                "give more rows, another data.split.seed, or use data.loading Memory"
+            )
+
+
+def _classes(target: str, survey: Survey) -> list[str]:
+    known = survey.labels[TRAINING]
+    require_classes(target, list(known))
+    for part in (VALIDATION, TEST):
+        if others := sorted(set(survey.labels[part]) - set(known)):
+            raise DataInvalid(
+                f"class {others[0]} of target column {target} is not in the training part: give more rows of it, another "
+                "data.split.seed, or use data.loading Memory, which can split by class"
+            )
+    return task.in_order(known, survey.kind)
+
+
+def _fitted(stored: Stored, survey: Survey) -> tuple[Preparation, dict[str, blocks.Preparation]]:
+    """The preparation of the features, and what is asked for each."""
+    kinds = next(iter(stored)).features
+    asked = per_column(kinds, stored.wanted)
+    limits: dict[str, Bounds] = {}
+    for name, moments in survey.present.items():
+        found = outliers.by_moments(moments) if asked[name].outliers is Outliers.Z_SCORE else None
+        if found is not None and kinds[name].kind is not Kind.BOOLEAN:
+            limits[name] = found
+    present = dict(survey.present)
+    if limits:
+        clipped = dict.fromkeys(limits, Moments())
+        for rows in stored:
+            training = rows.of(TRAINING)
+            for name, (low, high) in limits.items():
+                values = rows.features[name].values[training]
+                clipped[name] += Moments.of(np.clip(values[~np.isnan(values)], low, high))
+        present |= clipped
+    columns: list[AnyColumn] = []
+    for name, wanted in asked.items():
+        if name in survey.categories:
+            columns.append(encoding.fit(name, survey.categories[name], wanted))
+        else:
+            missing = survey.missing[name]
+            columns.append(preparation.numeric_by_moments(name, present[name], missing, limits.get(name), wanted))
+    return Preparation(columns=columns), asked
