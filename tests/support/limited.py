@@ -69,7 +69,9 @@ def _torch(config: TrainingConfig | None) -> None:
     if config is not None:
         HereRun(config).to_the_end().save()
     else:
-        torch.nn.Linear(64, 64)(torch.ones(64, 64)).sum().backward()
+        network = torch.nn.Linear(64, 64)
+        network(torch.ones(64, 64)).sum().backward()
+        torch.optim.SGD(network.parameters()).step()
 
 
 def _start_libraries() -> None:

@@ -21,7 +21,6 @@ from eagleray_runtime.contract.blocks import Loading
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.data import survey
 from eagleray_runtime.data.dataset import Dataset, clean, prepare, read_rows
-from eagleray_runtime.data.streaming import StreamedPart
 from eagleray_runtime.models.architecture import Pretrained
 from eagleray_runtime.models.predictor import evaluating
 from eagleray_runtime.reports import Reporter
@@ -37,7 +36,7 @@ from eagleray_runtime.training.starting import read_start
 
 def _dataset(config: TrainingConfig) -> Dataset:
     if config.data.loading is Loading.STREAM:
-        return survey.load(config)
+        return survey.load(config, read_code(config))
     cleaned = clean(config, replace(read_rows(config), start=read_start(config), code=read_code(config)))
     return prepare(config, cleaned, cleaned.parts)
 
@@ -48,8 +47,8 @@ class HereRun:
     def __init__(self, config: TrainingConfig, rank: int = 0, world: int = 1) -> None:
         import torch
 
+        from eagleray_runtime.training.torch_rows import received, sent
         from eagleray_runtime.training.torch_run import Run
-        from eagleray_runtime.training.torch_step import arrays
 
         self.config = config
         self.dataset = _dataset(config)
@@ -57,21 +56,19 @@ class HereRun:
         start = self.dataset.start.parameters if self.dataset.start else None
         self.run = Run(self.plan, torch.device("cpu"), rank, world, start=start)
         self.training, self.validation = (
-            part
-            if isinstance(part, StreamedPart)
-            else tuple(torch.from_numpy(values) for values in arrays(part, self.plan.precision))
+            received(sent(part, self.plan.precision), self.run.device)
             for part in (self.dataset.training, self.dataset.validation)
         )
 
     def to_the_end(self, epochs: int | None = None) -> "HereRun":
         """Train until it is over, or until so many epochs are finished."""
-        from eagleray_runtime.training.torch_step import amount, epoch, held_out, over_workers
+        from eagleray_runtime.training.torch_step import epoch, held_out, over_workers
 
         while not self.run.course.is_over and self.run.course.epoch != epochs:
             shares = [epoch(self.run, self.training), *held_out(self.run, self.validation, self.dataset.preparation.target)]
             total, held, metric = over_workers(self.run, shares)
-            loss = total / amount(self.plan.loss, self.training) * self.plan.unit
-            if self.run.course.end_epoch(loss, held / max(1, amount(self.plan.loss, self.validation)) * self.plan.unit, metric):
+            loss = total / self.training.amount(self.plan.loss) * self.plan.unit
+            if self.run.course.end_epoch(loss, held / max(1, self.validation.amount(self.plan.loss)) * self.plan.unit, metric):
                 self.run.keep_best()
         return self
 

@@ -221,8 +221,9 @@ class TrainingJobSpec(Block):
         ),
         Rule(
             "self.data.loading == 'Memory' || self.model.family in ['LinearRegression', 'LogisticRegression', 'Perceptron', "
-            "'MultilayerPerceptron']",
-            "data.loading Stream is for families LinearRegression, LogisticRegression, Perceptron and MultilayerPerceptron",
+            "'MultilayerPerceptron', 'Custom']",
+            "data.loading Stream is for families LinearRegression, LogisticRegression, Perceptron, MultilayerPerceptron and "
+            "Custom",
         ),
         Rule(
             "self.data.loading == 'Memory' || (!has(self.search) && !has(self.evaluation.crossValidation) && "

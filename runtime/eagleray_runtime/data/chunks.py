@@ -1,6 +1,7 @@
 """Files as chunks, each of which can be read by itself: whole rows of CSV or JSON Lines, or a row group of Parquet."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -20,7 +21,9 @@ CHUNK_BYTES = 2**21
 LARGEST_ROW_GROUP = 2**28
 """Bytes of a row group of Parquet, which is read as a whole."""
 
-QUOTE, END = b'"', b"\n"
+END = b"\n"
+QUOTED = re.compile(rb'(?:\A|(?<=[,\n]))"[^"]*(?:""[^"]*)*(?:"|\Z)')
+"""A field within quotes, which begin where the field does; elsewhere they are text like any other."""
 
 
 @dataclass(frozen=True)
@@ -140,10 +143,10 @@ def _pieces(file: BinaryIO, kind: DataFormat, digest: Any) -> Iterator[tuple[int
         block = file.read(CHUNK_BYTES)
         digest.update(block)
         rest += block
-        if names is None and (header := _end_of_row(rest, first=True) or (0 if block else len(rest))):
+        if names is None and (header := _unquoted(rest).find(END) + 1 or (0 if block else len(rest))):
             names = tuple(reading.csv(rest[:header]).column_names)
             start, rest = header, rest[header:]
-        cut = (_end_of_row(rest) if quotes else rest.rfind(END) + 1) if block else len(rest)
+        cut = (_unquoted(rest) if quotes else rest).rfind(END) + 1 if block else len(rest)
         if names is not None and rest[:cut].strip():
             table = _table(rest[:cut], kind, names, None)
             yield start, start + cut, table.num_rows, names, table.schema
@@ -155,20 +158,9 @@ def _pieces(file: BinaryIO, kind: DataFormat, digest: Any) -> Iterator[tuple[int
             return
 
 
-def _end_of_row(content: bytes, *, first: bool = False) -> int:
-    """Behind the last end of a line (or the first one) that is not within quotes; 0 if there is none."""
-    if first:
-        end = content.find(END) + 1
-        while end and content.count(QUOTE, 0, end) % 2:
-            end = content.find(END, end) + 1
-        return end
-    end = content.rfind(END) + 1
-    is_open = content.count(QUOTE, 0, end) % 2
-    while end and is_open:
-        before = content.rfind(END, 0, end - 1) + 1
-        is_open ^= content.count(QUOTE, before, end) % 2
-        end = before
-    return end
+def _unquoted(content: bytes) -> bytes:
+    """Rows of CSV, each quoted field of them, also one without end, as so many other bytes that end no line."""
+    return QUOTED.sub(lambda field: bytes(len(field[0])), content) if b'"' in content else content
 
 
 def _table(content: bytes, kind: DataFormat, names: Sequence[str], types: Any) -> Any:
@@ -176,22 +168,23 @@ def _table(content: bytes, kind: DataFormat, names: Sequence[str], types: Any) -
 
 
 def _common(one: Any, other: Any, kind: DataFormat) -> Any:
-    """The schema that holds the rows of both; a column of CSV that holds now numbers and now text is text."""
+    """The schema that holds the rows of both; a column that holds now numbers and now text is text, but for Parquet, where files
+    say what they hold."""
     if one.equals(other):
         return one
     try:
         return pa.unify_schemas([one, other], promote_options="permissive")
     except pa.ArrowException as error:
-        if kind is not DataFormat.CSV:
+        if kind is DataFormat.PARQUET:
             raise DataInvalid(f"the files' columns have types that do not go together: {error}: write them alike") from error
-    fields = []
-    for field in one:
-        types = [field, other.field(field.name)]
+    fields = {field.name: field for field in one}
+    for field in other:
         try:
-            fields.append(pa.unify_schemas([pa.schema([each]) for each in types], promote_options="permissive").field(0))
+            both = [pa.schema([each]) for each in (fields.get(field.name, field), field)]
+            fields[field.name] = pa.unify_schemas(both, promote_options="permissive").field(0)
         except pa.ArrowException:
-            fields.append(pa.field(field.name, pa.string()))
-    return pa.schema(fields)
+            fields[field.name] = pa.field(field.name, pa.string())
+    return pa.schema(list(fields.values()))
 
 
 def _name(path: str) -> str:

@@ -4,6 +4,7 @@ It is what `dataset` decides and fits of the same rows, by sums and counts that 
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,8 +106,9 @@ class Survey:
         return task.Seen(self.kind, len(self.numbers), self.is_whole)
 
 
-def load(config: TrainingConfig) -> Dataset:
-    """Find the rows, decide the task and fit the preparation, in a few passes over them.
+def load(config: TrainingConfig, code: Mapping[str, str]) -> Dataset:
+    """Find the rows, decide the task and fit the preparation, in a few passes over them; `code` is that of a network of the
+    user's own.
 
     Raises:
         DataInvalid: the rows cannot be learned from.
@@ -164,6 +166,7 @@ def load(config: TrainingConfig) -> Dataset:
             ),
         ),
         chosen=chosen,
+        code=code,
         chunk_rows=max(chunk.rows for chunk in stored.chunks.chunks),
     )
 

@@ -98,7 +98,7 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
     found: list[Choice] = []
     cleaned = None
     if config.data.loading is Loading.STREAM:
-        dataset = survey.load(config)
+        dataset = survey.load(config, code_of(config, checkpoints))
     else:
         rows = replace(read_rows(config), start=read_start(config), code=code_of(config, checkpoints))
         if config.search is not None:

@@ -119,6 +119,21 @@ def test_a_column_that_holds_numbers_first_and_text_later_is_text_in_all_chunks(
     assert codes == ["007"] * 2000 + ["A7"]
 
 
+def test_a_quote_within_a_field_is_text_like_any_other(folder, tmp_path):
+    (tmp_path / "pipes.csv").write_text('width,y\n"2"" or\nless",0\n' + '5" pipe,1\n' * 2001)
+    found = chunks.find(folder("pipes.csv"), DataFormat.AUTO)
+    widths = [width for rows in map(found.reader(["width"]), found.chunks) for width in rows["width"].to_pylist()]
+    assert widths == ['2" or\nless'] + ['5" pipe'] * 2001
+    assert len(found.chunks) > 2
+
+
+def test_times_in_some_rows_and_other_text_in_later_ones_are_text(folder, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"y": 1, "since": "2026-01-31T12:00:00"}\n' * 500 + '{"y": 1, "since": "never"}\n')
+    found = chunks.find(folder("a.jsonl"), DataFormat.AUTO)
+    since = [each for rows in map(found.reader(["since"]), found.chunks) for each in rows["since"].to_pylist()]
+    assert since == ["2026-01-31T12:00:00"] * 500 + ["never"]
+
+
 def test_a_field_that_only_later_rows_have_is_missing_in_the_others(folder, tmp_path):
     (tmp_path / "a.jsonl").write_text('{"y": 1}\n' * 500 + '{"y": 1, "x": 2.5}\n')
     found = chunks.find(folder("a.jsonl"), DataFormat.AUTO)
@@ -129,7 +144,7 @@ def test_a_field_that_only_later_rows_have_is_missing_in_the_others(folder, tmp_
 def test_files_that_a_pattern_names_follow_each_other(streamed, tmp_path, rows):
     for number in range(3):
         written(rows.slice(number * 1000, 1000), tmp_path / f"part-{number}.csv")
-    several, one = (survey.load(streamed(name, table=table)) for name, table in (("part-*.csv", None), ("rows.csv", rows)))
+    several, one = (survey.load(streamed(name, table=table), {}) for name, table in (("part-*.csv", None), ("rows.csv", rows)))
     assert several.report.rows == ROWS
     assert several.preparation.numeric[0].offset == pytest.approx(one.preparation.numeric[0].offset, abs=1e-12)
 
@@ -137,11 +152,11 @@ def test_files_that_a_pattern_names_follow_each_other(streamed, tmp_path, rows):
 def test_a_row_group_that_is_too_large_is_refused(streamed, monkeypatch):
     monkeypatch.setattr(chunks, "LARGEST_ROW_GROUP", 1000)
     with pytest.raises(DataInvalid, match=r"row group 0 has .* write the file with smaller row groups"):
-        survey.load(streamed("rows.parquet"))
+        survey.load(streamed("rows.parquet"), {})
 
 
 def test_a_file_that_changes_while_it_is_learned_from_is_told(streamed, tmp_path, rows):
-    dataset = survey.load(streamed("rows.csv"))
+    dataset = survey.load(streamed("rows.csv"), {})
     path = tmp_path / "rows.csv"
     path.write_bytes(path.read_bytes().replace(b"\n", b" ", 2000))
     with pytest.raises(DataInvalid, match=r"rows.csv (has changed while|cannot be read)"):
@@ -189,7 +204,7 @@ PREPARATIONS = [
 def test_the_preparation_is_the_one_that_is_fitted_to_the_same_rows_at_once(streamed, preparation, name):
     config = streamed(name, data={"preparation": preparation})
 
-    dataset = survey.load(config)
+    dataset = survey.load(config, {})
 
     seen = list(dataset.training.stream.stored)
     training = {
@@ -220,7 +235,7 @@ def alike(one, other):
 def test_the_report_says_of_the_rows_what_it_says_of_them_in_memory(streamed, preparation):
     # All rows in one part, so that both fit to the same.
     config = streamed(data={"preparation": preparation, "split": {"validationPercent": 0, "testPercent": 0}})
-    assert survey.load(config).report == load(in_memory(config)).report
+    assert survey.load(config, {}).report == load(in_memory(config)).report
 
 
 @pytest.mark.parametrize(
@@ -238,7 +253,7 @@ def test_rows_are_refused_in_the_words_of_those_in_memory(streamed, tmp_path, co
     (tmp_path / "bad.csv").write_text("\n".join(content) + "\n")
     data = {"features": ["x"], "preparation": {"missingNumeric": "Error"}}
     with pytest.raises(DataInvalid, match=words):
-        survey.load(streamed("bad.csv", table=None, data=data))
+        survey.load(streamed("bad.csv", table=None, data=data), {})
 
 
 # --- order
@@ -246,7 +261,7 @@ def test_rows_are_refused_in_the_words_of_those_in_memory(streamed, tmp_path, co
 
 @pytest.fixture
 def training(streamed):
-    return survey.load(streamed()).training
+    return survey.load(streamed(), {}).training
 
 
 def sums(batches):
@@ -331,7 +346,7 @@ def test_classes_are_learned_and_counted(streamed):
     result, manifest = trained(config)
     assert manifest.classes == ["high", "low"]
     assert next(m.value for m in result.metrics if (m.name, m.part) == ("Accuracy", "Test")) > 0.9
-    dataset = survey.load(config)
+    dataset = survey.load(config, {})
     y = np.concatenate([y for _, y in dataset.training.pieces()])
     assert dataset.training.class_counts(2).tolist() == np.bincount(y).tolist()
 
@@ -341,19 +356,19 @@ def test_a_class_that_only_later_parts_hold_is_told(streamed, tmp_path):
     lines = [f"{n},{'rare' if n == places[0] else 'ab'[n % 2]}" for n in range(60)]
     (tmp_path / "c.csv").write_text("\n".join(["x,y", *lines]))
     with pytest.raises(DataInvalid, match=r"class rare of target column y is not in the training part.*data.loading Memory"):
-        survey.load(streamed("c.csv", table=None, data={"features": ["x"]}, family="LogisticRegression"))
+        survey.load(streamed("c.csv", table=None, data={"features": ["x"]}, family="LogisticRegression"), {})
 
 
 def test_a_training_that_is_interrupted_comes_to_the_same_model(streamed):
     from eagleray_runtime.training import numpy_engine
 
     config = streamed(training=ADAM | {"epochs": 4, "checkpoint": {"everyEpochs": 1}})
-    dataset = survey.load(config)
+    dataset = survey.load(config, {})
     plan, _ = decide(config, dataset)
     whole, broken = (Store(config.checkpoints.model_copy(update={"uri": f"{config.checkpoints.uri}/{name}"})) for name in "ab")
     undisturbed = numpy_engine.train(plan, dataset, whole, lambda _: None)
     numpy_engine.train(plan, dataset, broken, lambda _: None, halt=lambda epoch, _: epoch == 3)
-    resumed = numpy_engine.train(plan, survey.load(config), broken, lambda _: None)
+    resumed = numpy_engine.train(plan, survey.load(config, {}), broken, lambda _: None)
     assert resumed.resumed_from == 2
     for name, values in undisturbed.parameters.items():
         assert np.array_equal(resumed.parameters[name], values)
@@ -362,7 +377,8 @@ def test_a_training_that_is_interrupted_comes_to_the_same_model(streamed):
 def test_a_streamed_training_does_not_go_on_from_one_in_memory(streamed):
     config = streamed()
     streams, holds = (
-        decide(each, load_)[0] for each, load_ in ((config, survey.load(config)), (in_memory(config), load(in_memory(config))))
+        decide(each, load_)[0]
+        for each, load_ in ((config, survey.load(config, {})), (in_memory(config), load(in_memory(config))))
     )
     assert (streams.lanes, holds.lanes) == (1, 0)
     assert streams.fingerprint != holds.fingerprint
