@@ -1,8 +1,8 @@
 """A training in a process of its own that may take so much memory and no more.
 
-    python -m tests.support.limited CONFIG ENGINE MIB
+    python -m tests.support.limited CONFIG MIB
 
-CONFIG is a file with the configuration, ENGINE NumPy (a whole job) or Torch (one worker, without Ray). The limit is of what the
+CONFIG is a file with the configuration: by NumPy a whole job is run, by torch one worker, without Ray. The limit is of what the
 process takes beyond what it has when everything is imported; 0 is none.
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
+from eagleray_runtime.contract.blocks import Engine
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.names import ALLOW_FILE_URIS_ENV
 
@@ -24,7 +25,7 @@ REPOSITORY = Path(__file__).parents[2]
 MIB = 2**20
 
 
-def trained(config: TrainingConfig, engine: str, mib: int) -> subprocess.CompletedProcess[str]:
+def trained(config: TrainingConfig, mib: int = 0) -> subprocess.CompletedProcess[str]:
     """The finished process of a training, which has written its bundle if it had memory enough."""
     path = Path(config.output.uri.removeprefix("file://")).with_suffix(".json")
     path.write_text(config.model_dump_json(by_alias=True))
@@ -36,14 +37,14 @@ def trained(config: TrainingConfig, engine: str, mib: int) -> subprocess.Complet
         # As many heaps as threads would be addresses that nobody uses.
         "MALLOC_ARENA_MAX": "1",
     }
-    command = [sys.executable, "-m", "tests.support.limited", str(path), engine, str(mib)]
+    command = [sys.executable, "-m", "tests.support.limited", str(path), str(mib)]
     return subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=120, check=False)
 
 
 def main() -> None:
-    path, engine, mib = sys.argv[1:]
+    path, mib = sys.argv[1:]
     config = TrainingConfig.model_validate_json(Path(path).read_bytes())
-    train = _torch if engine == "Torch" else _numpy
+    train = _numpy if config.engine is Engine.NUMPY else _torch
     train(None)
     if int(mib):
         resource.setrlimit(resource.RLIMIT_DATA, (_data() + int(mib) * MIB,) * 2)

@@ -20,13 +20,9 @@ from eagleray_runtime.data.table import Column, Table
 
 @dataclass(frozen=True)
 class ChunkRows:
-    """Rows of a chunk that are fit to be learned from, the part of each, and how many others lack a value in which columns.
-
-    `name` is that of the target.
-    """
+    """Rows of a chunk that are fit to be learned from, the part of each, and how many others lack a value in which columns."""
 
     features: Table
-    name: str
     target: Column
     parts: AnyArray
     incomplete: set[str]
@@ -89,7 +85,6 @@ class Stored:
         numbers = np.flatnonzero(kept)
         return ChunkRows(
             features=rows.features.take(numbers),
-            name=self.target,
             target=rows.target.take(numbers),
             parts=by_position.parts(chunk.first, chunk.rows, self.split)[numbers],
             incomplete=set(incomplete),

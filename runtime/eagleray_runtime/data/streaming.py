@@ -1,6 +1,7 @@
 """Rows that are never in memory as a whole: read in chunks, anew in each epoch, in an order that the seed decides."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TypeAlias
@@ -101,12 +102,11 @@ class StreamedPart:
             order = streams(0).permutation(order)
         lengths = [len(range(lane, self.rows, lanes)) for lane in range(lanes)]
         ends = list(accumulate(lengths))
-        pool = max(1, POOL_NUMBERS // (max(1, *self.shape) * lanes))
+        pool = POOL_NUMBERS // (max(1, *self.shape) * lanes) if streams is not None else 0
         read = self.stream.reader(self.part, number)
         own = {
             lane: _Lane(
-                self._stretch(read, order, ends[lane] - lengths[lane], ends[lane]),
-                pool,
+                _ahead(_pools(self._stretch(read, order, ends[lane] - lengths[lane], ends[lane]), pool)),
                 streams(lane + 1) if streams is not None else None,
             )
             for lane in mine
@@ -131,10 +131,10 @@ class StreamedPart:
 
 
 class _Lane:
-    """Rows of a stretch, of which about `pool` at a time are mixed; without random numbers they keep their order."""
+    """Rows in pools, of which those of one are mixed; without random numbers they keep their order."""
 
-    def __init__(self, stretch: Iterator[Prepared], pool: int, random: np.random.Generator | None) -> None:
-        self._stretch, self._pool, self._random = stretch, pool, random
+    def __init__(self, pools: Iterator[Prepared], random: np.random.Generator | None) -> None:
+        self._pools, self._random = pools, random
         self._rows: Prepared | None = None
         self._order: Integers = np.empty(0, dtype=np.int64)
 
@@ -142,9 +142,7 @@ class _Lane:
         """The next so many rows, in pieces."""
         while rows:
             if self._rows is None or not len(self._order):
-                # What was given is let go before more is read.
-                self._rows = None
-                self._rows = self._pooled()
+                self._rows = next(self._pools)
                 count = len(self._rows[1])
                 self._order = np.arange(count) if self._random is None else self._random.permutation(count)
             taken, self._order = self._order[:rows], self._order[rows:]
@@ -152,13 +150,26 @@ class _Lane:
             yield x[taken], y[taken]
             rows -= len(taken)
 
-    def _pooled(self) -> Prepared:
-        found = [next(self._stretch)]
-        while self._random is not None and sum(len(y) for _, y in found) < self._pool:
-            if (more := next(self._stretch, None)) is None:
-                break
-            found.append(more)
-        return _joined(found)
+
+def _pools(pieces: Iterator[Prepared], rows: int) -> Iterator[Prepared]:
+    """The pieces joined to at least so many rows, but for the last ones."""
+    found: list[Prepared] = []
+    for piece in pieces:
+        found.append(piece)
+        if sum(len(y) for _, y in found) >= rows:
+            pool, found = _joined(found), []
+            yield pool
+    if found:
+        yield _joined(found)
+
+
+def _ahead(pools: Iterator[Prepared]) -> Iterator[Prepared]:
+    """The same, of which each is made while the one before is learned from."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, pools, None)
+        while (pool := coming.result()) is not None:
+            coming = thread.submit(next, pools, None)
+            yield pool
 
 
 def _joined(pieces: Sequence[Prepared]) -> Prepared:

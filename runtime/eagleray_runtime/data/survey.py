@@ -6,11 +6,10 @@ It is what `dataset` decides and fits of the same rows, by sums and counts that 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from eagleray_runtime.arrays import Bools
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import Outliers
 from eagleray_runtime.contract.config import TrainingConfig
@@ -26,7 +25,7 @@ from eagleray_runtime.data.scaling import Moments
 from eagleray_runtime.data.splitting import shares
 from eagleray_runtime.data.stored import ChunkRows, Stored
 from eagleray_runtime.data.streaming import Stream, StreamedPart
-from eagleray_runtime.data.table import Column, Kind
+from eagleray_runtime.data.table import Kind
 from eagleray_runtime.errors import DataInvalid
 
 MOST_CATEGORIES = 2**20
@@ -36,74 +35,124 @@ NAMES = {TRAINING: "train", VALIDATION: "validate", TEST: "test"}
 
 
 @dataclass
-class Survey:
-    """What is seen of the stored rows in one pass, and of the columns that are clipped in another one.
+class TargetSeen:
+    """What is seen of the target: of numbers the different ones, up to a bound, and the moments of those of the training part;
+    how often each class occurs in each part, as long as it may be one."""
 
-    `sizes` are the rows of each part in each chunk; `labels` how often each class occurs in each part, as long as the target may
-    be one; `numbers` are the different ones of a target of numbers; `lacks` is whether any row has no value somewhere. `present`
-    and `missing` are of the numbers of the training part, `categories` of its text, by column.
-    """
-
-    sizes: dict[int, list[int]] = field(default_factory=lambda: {part: [] for part in NAMES})
-    dropped: int = 0
-    incomplete: set[str] = field(default_factory=set)
+    name: str
     kind: Kind = Kind.REAL
-    is_whole: bool = True
+    whole: bool = True
     numbers: set[float] = field(default_factory=set)
+    moments: Moments = field(default_factory=Moments)
     labels: dict[int, Counter[str]] = field(default_factory=lambda: {part: Counter() for part in NAMES})
-    target: Moments = field(default_factory=Moments)
-    present: dict[str, Moments] = field(default_factory=dict)
-    missing: Counter[str] = field(default_factory=Counter)
-    lacks: bool = False
-    categories: dict[str, Counter[str | None]] = field(default_factory=dict)
-    example: dict[str, Any] | None = None
 
     def see(self, rows: ChunkRows) -> None:
-        """Take a chunk in."""
-        for part in NAMES:
-            self.sizes[part].append(len(rows.of(part)))
-        self.dropped += rows.dropped
-        self.incomplete |= rows.incomplete
-        self._see_target(rows)
-        training = rows.of(TRAINING)
-        if self.example is None and len(training):
-            self.example = example_of(rows.features.take(training))
-        for name in rows.features:
-            missing = rows.features[name].missing
-            self.lacks = self.lacks or bool(missing.any())
-            self._see_column(name, rows.features[name].take(training), missing[training])
+        """Take a chunk in.
 
-    def _see_column(self, name: str, column: Column, missing: Bools) -> None:
-        if column.kind is not Kind.TEXT:
-            self.present[name] = self.present.get(name, Moments()) + Moments.of(column.values[~missing])
-            self.missing[name] += int(missing.sum())
-            return
-        counts = self.categories.setdefault(name, Counter())
-        counts.update(column.values.tolist())
-        if len(counts) > MOST_CATEGORIES:
-            raise DataInvalid(
-                f"column {name} has more than {MOST_CATEGORIES} categories: leave it out by data.features if it names each row, "
-                "or say Identifier in data.columns"
-            )
-
-    def _see_target(self, rows: ChunkRows) -> None:
+        Raises:
+            DataInvalid: there are more classes than are counted.
+        """
         target = rows.target
         self.kind = target.kind
         if target.kind is not Kind.TEXT:
-            self.target += Moments.of(target.values[rows.of(TRAINING)])
-            self.is_whole = self.is_whole and bool((target.values == np.floor(target.values)).all())
+            self.moments += Moments.of(target.values[rows.of(TRAINING)])
+            self.whole = self.whole and bool((target.values == np.floor(target.values)).all())
             if len(self.numbers) <= task.MOST_DISTINCT:
                 self.numbers.update(np.unique(target.values).tolist())
         if self.seen.whole and self.seen.distinct <= task.FEW_VALUES:
             for part in NAMES:
                 self.labels[part].update(task.labels(target.take(rows.of(part))).tolist())
             if len(self.labels[TRAINING]) > MOST_CATEGORIES:
-                raise DataInvalid(f"target column {rows.name} holds more than {MOST_CATEGORIES} classes: name another column")
+                raise DataInvalid(f"target column {self.name} holds more than {MOST_CATEGORIES} classes: name another column")
 
     @property
     def seen(self) -> task.Seen:
         """What decides the task."""
-        return task.Seen(self.kind, len(self.numbers), self.is_whole)
+        return task.Seen(self.kind, len(self.numbers), self.whole)
+
+    def classes(self) -> list[str]:
+        """The classes of the training part in the order of their numbers.
+
+        Raises:
+            DataInvalid: there is but one, or another part holds others.
+        """
+        known = self.labels[TRAINING]
+        require_classes(self.name, list(known))
+        for part in (VALIDATION, TEST):
+            if others := sorted(set(self.labels[part]) - set(known)):
+                raise DataInvalid(
+                    f"class {others[0]} of target column {self.name} is not in the training part: give more rows of it, another "
+                    "data.split.seed, or use data.loading Memory, which can split by class"
+                )
+        return task.in_order(known, self.kind)
+
+
+@dataclass
+class FeaturesSeen:
+    """What is seen of the features of the training part, by column: of numbers those that are there and how many are not, of
+    text how often each value occurs; the first row; and whether any row of any part lacks a value."""
+
+    present: dict[str, Moments] = field(default_factory=dict)
+    missing: Counter[str] = field(default_factory=Counter)
+    categories: dict[str, Counter[str | None]] = field(default_factory=dict)
+    example: dict[str, Any] = field(default_factory=dict)
+    lacks: bool = False
+
+    def see(self, rows: ChunkRows) -> None:
+        """Take a chunk in.
+
+        Raises:
+            DataInvalid: a column has more categories than are counted.
+        """
+        training = rows.of(TRAINING)
+        if not self.example and len(training):
+            self.example = example_of(rows.features.take(training[:1]))
+        for name in rows.features:
+            column = rows.features[name]
+            missing = column.missing
+            self.lacks = self.lacks or bool(missing.any())
+            if column.kind is Kind.TEXT:
+                self._count(name, column.values[training].tolist())
+            else:
+                self.present[name] = self.present.get(name, Moments()) + Moments.of(column.values[training][~missing[training]])
+                self.missing[name] += int(missing[training].sum())
+
+    def _count(self, name: str, values: list[str | None]) -> None:
+        counts = self.categories.setdefault(name, Counter())
+        counts.update(values)
+        if len(counts) > MOST_CATEGORIES:
+            raise DataInvalid(
+                f"column {name} has more than {MOST_CATEGORIES} categories: leave it out by data.features if it names each row, "
+                "or say Identifier in data.columns"
+            )
+
+
+@dataclass
+class Survey:
+    """What is seen of the stored rows in one pass; `sizes` are the rows of each part in each chunk."""
+
+    target: TargetSeen
+    features: FeaturesSeen = field(default_factory=FeaturesSeen)
+    sizes: dict[int, list[int]] = field(default_factory=lambda: {part: [] for part in NAMES})
+    dropped: int = 0
+    incomplete: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, stored: Stored) -> Self:
+        """See all rows.
+
+        Raises:
+            DataInvalid, StoreRefused: they cannot be read, or not be learned from.
+        """
+        found = cls(TargetSeen(stored.target))
+        for rows in stored:
+            for part in NAMES:
+                found.sizes[part].append(len(rows.of(part)))
+            found.dropped += rows.dropped
+            found.incomplete |= rows.incomplete
+            found.target.see(rows)
+            found.features.see(rows)
+        return found
 
 
 def load(config: TrainingConfig, code: Mapping[str, str]) -> Dataset:
@@ -116,31 +165,29 @@ def load(config: TrainingConfig, code: Mapping[str, str]) -> Dataset:
         StoreRefused: they cannot be read.
     """
     stored = _stored(config)
-    survey = Survey()
-    for rows in stored:
-        survey.see(rows)
-    name, sizes = stored.target, {part: sum(found) for part, found in survey.sizes.items()}
-    _require_rows(sizes, survey, config.data.split)
-    decided = task.decide(config, name, survey.seen)
+    survey = Survey.of(stored)
+    sizes = {part: sum(found) for part, found in survey.sizes.items()}
+    _require_rows(sizes, config.data.split)
+    decided = task.decide(config, stored.target, survey.target.seen)
     chosen = [*decided.chosen]
     if config.data.split.method is blocks.SplitMethod.AUTO:
         reason = "rows that are streamed are dealt each by itself"
         chosen.append(Choice(field="data.split.method", value=blocks.SplitMethod.RANDOM, reason=reason))
-    fitted, asked = _fitted(stored, survey)
+    fitted, asked = _fitted(stored, survey.features)
     classes: list[str] = []
     if decided.task == "Classification":
         require_no_target_scaling(config)
-        classes = _classes(name, survey)
+        classes = survey.target.classes()
     else:
-        affine = survey.target.affine(target_scaling(config, chosen))
+        affine = survey.target.moments.affine(target_scaling(config, chosen))
         fitted = fitted.model_copy(update={"target": affine})
     changes = notes.Changes()
-    if survey.lacks or any(column.low is not None for column in fitted.numeric):
+    if survey.features.lacks or any(column.low is not None for column in fitted.numeric):
         for rows in stored:
             changes.see(rows.features, fitted)
     stream = Stream(stored, fitted, tuple(classes))
     parts = {
-        part: StreamedPart(stream, part, tuple(found), tuple(survey.labels[part][each] for each in classes))
+        part: StreamedPart(stream, part, tuple(found), tuple(survey.target.labels[part][each] for each in classes))
         for part, found in survey.sizes.items()
     }
     return Dataset(
@@ -151,8 +198,8 @@ def load(config: TrainingConfig, code: Mapping[str, str]) -> Dataset:
         test=parts[TEST],
         preparation=fitted,
         classes=classes,
-        target=name,
-        example=survey.example or {},
+        target=stored.target,
+        example=survey.features.example,
         report=DataReport(
             rows=sum(chunk.rows for chunk in stored.chunks.chunks),
             training=sizes[TRAINING],
@@ -184,7 +231,7 @@ def _stored(config: TrainingConfig) -> Stored:
     return Stored(found, features, data.target, types, data.preparation, data.split)
 
 
-def _require_rows(sizes: dict[int, int], survey: Survey, split: blocks.Split) -> None:
+def _require_rows(sizes: dict[int, int], split: blocks.Split) -> None:
     if not sum(sizes.values()):
         raise DataInvalid(
             "every row has a missing value and data.preparation says DropRow: choose what replaces a missing value instead"
@@ -198,28 +245,16 @@ def _require_rows(sizes: dict[int, int], survey: Survey, split: blocks.Split) ->
             )
 
 
-def _classes(target: str, survey: Survey) -> list[str]:
-    known = survey.labels[TRAINING]
-    require_classes(target, list(known))
-    for part in (VALIDATION, TEST):
-        if others := sorted(set(survey.labels[part]) - set(known)):
-            raise DataInvalid(
-                f"class {others[0]} of target column {target} is not in the training part: give more rows of it, another "
-                "data.split.seed, or use data.loading Memory, which can split by class"
-            )
-    return task.in_order(known, survey.kind)
-
-
-def _fitted(stored: Stored, survey: Survey) -> tuple[Preparation, dict[str, blocks.Preparation]]:
+def _fitted(stored: Stored, seen: FeaturesSeen) -> tuple[Preparation, dict[str, blocks.Preparation]]:
     """The preparation of the features, and what is asked for each."""
     kinds = next(iter(stored)).features
     asked = per_column(kinds, stored.wanted)
     limits: dict[str, Bounds] = {}
-    for name, moments in survey.present.items():
+    for name, moments in seen.present.items():
         found = outliers.by_moments(moments) if asked[name].outliers is Outliers.Z_SCORE else None
         if found is not None and kinds[name].kind is not Kind.BOOLEAN:
             limits[name] = found
-    present = dict(survey.present)
+    present = dict(seen.present)
     if limits:
         clipped = dict.fromkeys(limits, Moments())
         for rows in stored:
@@ -230,9 +265,9 @@ def _fitted(stored: Stored, survey: Survey) -> tuple[Preparation, dict[str, bloc
         present |= clipped
     columns: list[AnyColumn] = []
     for name, wanted in asked.items():
-        if name in survey.categories:
-            columns.append(encoding.fit(name, survey.categories[name], wanted))
+        if name in seen.categories:
+            columns.append(encoding.fit(name, seen.categories[name], wanted))
         else:
-            missing = survey.missing[name]
+            missing = seen.missing[name]
             columns.append(preparation.numeric_by_moments(name, present[name], missing, limits.get(name), wanted))
     return Preparation(columns=columns), asked

@@ -46,12 +46,15 @@ NUMBERS_SECONDS, CLASSES_SECONDS = 5e-5, 5e-4
 CUDA_BYTES = 500 * MIB
 """What CUDA takes of a GPU for itself."""
 
-POOL_COPIES, CHUNK_COPIES = 2, 8
-"""How often rows that are streamed are held: mixed ones as they came and joined; those of a chunk as bytes, by Arrow, as columns,
-those of one part of them, prepared, and some of it for the chunk before."""
+POOL_COPIES, CHUNK_COPIES = 3, 8
+"""How often rows that are streamed are held: a pool that is learned from, and the next one as it comes and joined; a chunk as
+bytes, by Arrow, as columns, those of one part of them, prepared, and some of it for the chunk before."""
 
 ANSWER_NUMBERS = 3
 """Numbers of a row that metrics take beside the outputs: what is right, and what was answered, in two units."""
+
+NUMBERS_READ = 2e7
+"""Prepared numbers a second that a process reads of rows of Parquet on a disk; text takes longer, as does a store far away."""
 
 HELD_OUT_NUMBERS = 2**24
 """Numbers of a layer's outputs that are computed at a time of the validation part."""
@@ -67,12 +70,13 @@ def estimate(plan: Plan, engine: Engine, workers: WorkerBounds, data: DataReport
       optimiser keeps; FSDP divides it by W). Autograd remembers what goes into a layer and what comes out of it before the
       activation (2 L A); recomputing, only the former. Rows are held as they were read and prepared, and once more where an epoch
       orders them or a device computes. Of rows that are streamed, those are held that are mixed (`POOL_NUMBERS` and a chunk of
-      each lane, twice) and those of a chunk that is read (`CHUNK_COPIES`), and with NumPy, which evaluates in the process that
-      trains, what the model says to the largest part.
+      each lane, `POOL_COPIES` times) and those of a chunk that is read (`CHUNK_COPIES`), and with NumPy, which evaluates in the
+      process that trains, what the model says to the largest part.
     - disk = P s + (keep + 1) times what a checkpoint holds: the state without gradients, one more being written than is kept.
     - durationSeconds = start + trainings * epochs * (steps * overhead + (6 R_training + 2 R_validation) M / (rate W)) + end. M is
       the number of multiplications of a row: two operations each forward, and twice that for the gradients (Kaplan et al. 2020,
-      section 2.1). The end is what `after_training` says.
+      section 2.1). The end is what `after_training` says. Rows that are streamed are read for each part anew, all R of them,
+      in the epochs by W workers and in the end by one.
 
     Args:
         plan: what is trained. engine: by what. workers: on how many, with what.
@@ -112,9 +116,11 @@ def estimate(plan: Plan, engine: Engine, workers: WorkerBounds, data: DataReport
 
 
 def after_training(plan: Plan, data: DataReport) -> float:
-    """Seconds of the evaluation, nearly all of which go to the resamples of its intervals."""
+    """Seconds of the evaluation, nearly all of which go to the resamples of its intervals, and to reading rows that are
+    streamed."""
     each = NUMBERS_SECONDS if plan.architecture.head == "Identity" else CLASSES_SECONDS
-    return (resamples(data.validation) + resamples(data.test)) * len(plan.metrics) * each
+    parts = sum(rows > 0 for rows in (data.training, data.validation, data.test))
+    return (resamples(data.validation) + resamples(data.test)) * len(plan.metrics) * each + parts * _reading(plan, data)
 
 
 def refined(before: Estimate, apart: float, first: FirstEpoch, epochs: int) -> Estimate:
@@ -137,7 +143,13 @@ def _epoch(plan: Plan, machine: Machine, workers: WorkerBounds, data: DataReport
     each = machine.step_seconds + (EXCHANGE_SECONDS if workers.min > 1 else 0.0)
     work = (6 * data.training + 2 * data.validation) * plan.architecture.work
     rate = machine.rate * (workers.gpus or max(1.0, workers.cpus)) * workers.min
-    return steps * each + work / rate
+    passes = 2 if data.validation else 1
+    return steps * each + work / rate + passes * _reading(plan, data) / workers.min
+
+
+def _reading(plan: Plan, data: DataReport) -> float:
+    """Seconds in which one process reads and prepares all rows once, where they are streamed."""
+    return data.rows * plan.row_numbers / NUMBERS_READ if plan.lanes else 0.0
 
 
 def _bytes(plan: Plan, engine: Engine) -> int:
