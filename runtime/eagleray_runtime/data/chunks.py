@@ -65,13 +65,14 @@ class Chunks:
         types = pa.schema([self.schema.field(name) for name in names])
 
         def read(chunk: Chunk) -> Any:
-            with reading.understood(_name(chunk.path), chunk.kind):
-                if chunk.kind is DataFormat.PARQUET:
-                    with store.open(chunk.path) as file:
-                        table = pyarrow.parquet.ParquetFile(file).read_row_group(chunk.start, columns=list(names))
+            understood = reading.understood(_name(chunk.path), chunk.kind)
+            if chunk.kind is DataFormat.PARQUET:
+                with store.open(chunk.path) as file, understood:
+                    table = pyarrow.parquet.ParquetFile(file).read_row_group(chunk.start, columns=list(names))
                     table = table.select(list(names)).cast(types)
-                else:
-                    content = store.read_range(chunk.path, chunk.start, chunk.stop)
+            else:
+                content = store.read_range(chunk.path, chunk.start, chunk.stop)
+                with understood:
                     table = _table(content, chunk.kind, chunk.names, types)
             if table.num_rows != chunk.rows:
                 raise chunk.changed()

@@ -209,9 +209,11 @@ def understood(name: str, kind: DataFormat) -> Iterator[None]:
     """
     try:
         yield
-    except MemoryError:
-        raise
     except (pa.ArrowException, ValueError, OSError, BadZipFile, EOFError) as error:
+        # A store's error has a number or is of a kind of its own, where Arrow's is not.
+        of_store = isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError)
+        if of_store or isinstance(error, MemoryError):
+            raise
         raise DataInvalid(f"{name} cannot be read as {kind}: {error}: check the file and data.format") from error
 
 

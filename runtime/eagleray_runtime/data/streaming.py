@@ -1,7 +1,7 @@
 """Rows that are never in memory as a whole: read in chunks, anew in each epoch, in an order that the seed decides."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TypeAlias
@@ -104,18 +104,21 @@ class StreamedPart:
         ends = list(accumulate(lengths))
         pool = POOL_NUMBERS // (max(1, *self.shape) * lanes) if streams is not None else 0
         read = self.stream.reader(self.part, number)
-        own = {
-            lane: _Lane(
-                _ahead(_pools(self._stretch(read, order, ends[lane] - lengths[lane], ends[lane]), pool)),
-                streams(lane + 1) if streams is not None else None,
-            )
-            for lane in mine
-        }
         nothing = (np.empty((0, *self.shape), number), np.empty(0, np.int64 if self.stream.classes else number))
-        for start in range(0, self.rows, size):
-            stop = min(start + size, self.rows)
-            found = [piece for lane in mine for piece in own[lane].take(len(range(start + (lane - start) % lanes, stop, lanes)))]
-            yield _joined(found or [nothing])
+        # One thread for all lanes, so that one chunk is read at a time.
+        with ThreadPoolExecutor(1) as thread:
+            own = {
+                lane: _Lane(
+                    _ahead(_pools(self._stretch(read, order, ends[lane] - lengths[lane], ends[lane]), pool), thread),
+                    streams(lane + 1) if streams is not None else None,
+                )
+                for lane in mine
+            }
+            for start in range(0, self.rows, size):
+                stop = min(start + size, self.rows)
+                wanted = {lane: len(range(start + (lane - start) % lanes, stop, lanes)) for lane in mine}
+                found = [piece for lane in mine for piece in own[lane].take(wanted[lane])]
+                yield _joined(found or [nothing])
 
     def _stretch(self, read: Callable[[int], Prepared], order: AnyArray, begin: int, end: int) -> Iterator[Prepared]:
         """The rows from `begin` up to `end` of the chunks one after the other."""
@@ -163,13 +166,12 @@ def _pools(pieces: Iterator[Prepared], rows: int) -> Iterator[Prepared]:
         yield _joined(found)
 
 
-def _ahead(pools: Iterator[Prepared]) -> Iterator[Prepared]:
+def _ahead(pools: Iterator[Prepared], thread: Executor) -> Iterator[Prepared]:
     """The same, of which each is made while the one before is learned from."""
-    with ThreadPoolExecutor(1) as thread:
+    coming = thread.submit(next, pools, None)
+    while (pool := coming.result()) is not None:
         coming = thread.submit(next, pools, None)
-        while (pool := coming.result()) is not None:
-            coming = thread.submit(next, pools, None)
-            yield pool
+        yield pool
 
 
 def _joined(pieces: Sequence[Prepared]) -> Prepared:

@@ -18,7 +18,7 @@ from eagleray_runtime.data.preparation import fit
 from eagleray_runtime.data.reading import read_files
 from eagleray_runtime.data.scaling import fitted
 from eagleray_runtime.data.table import Table
-from eagleray_runtime.errors import DataInvalid
+from eagleray_runtime.errors import DataInvalid, StoreRefused
 from eagleray_runtime.reports import Reporter
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import driver
@@ -161,6 +161,20 @@ def test_a_file_that_changes_while_it_is_learned_from_is_told(streamed, tmp_path
     path.write_bytes(path.read_bytes().replace(b"\n", b" ", 2000))
     with pytest.raises(DataInvalid, match=r"rows.csv (has changed while|cannot be read)"):
         list(dataset.training.pieces())
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet"])
+def test_a_file_that_is_gone_while_it_is_learned_from_is_the_stores_refusal(streamed, tmp_path, name):
+    dataset = survey.load(streamed(name), {})
+    (tmp_path / name).unlink()
+    with pytest.raises(StoreRefused, match=rf"cannot read {name}: .*check bucket or claim"):
+        list(dataset.training.pieces())
+
+
+def test_a_file_that_is_not_what_its_name_says_is_the_users_error(streamed, tmp_path):
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1" * 100)
+    with pytest.raises(DataInvalid, match=r"rows.parquet cannot be read as Parquet"):
+        survey.load(streamed("rows.parquet", table=None), {})
 
 
 # --- parts
