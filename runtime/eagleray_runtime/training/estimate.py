@@ -70,8 +70,8 @@ def estimate(plan: Plan, engine: Engine, workers: WorkerBounds, data: DataReport
       optimiser keeps; FSDP divides it by W). Autograd remembers what goes into a layer and what comes out of it before the
       activation (2 L A); recomputing, only the former. Rows are held as they were read and prepared, and once more where an epoch
       orders them or a device computes. Of rows that are streamed, those are held that are mixed (`POOL_NUMBERS` and a chunk of
-      each lane, `POOL_COPIES` times) and those of a chunk that is read (`CHUNK_COPIES`), and with NumPy, which evaluates in the
-      process that trains, what the model says to the largest part.
+      each lane, `POOL_COPIES` times) and those of a chunk that is read (`CHUNK_COPIES`); with NumPy, which evaluates in the
+      process that trains, later in the place of mixed ones what the model says to the largest part.
     - disk = P s + (keep + 1) times what a checkpoint holds: the state without gradients, one more being written than is kept.
     - durationSeconds = start + trainings * epochs * (steps * overhead + (6 R_training + 2 R_validation) M / (rate W)) + end. M is
       the number of multiplications of a row: two operations each forward, and twice that for the gradients (Kaplan et al. 2020,
@@ -97,10 +97,10 @@ def estimate(plan: Plan, engine: Engine, workers: WorkerBounds, data: DataReport
     held, on_device = rows * (8 + 8 + size), rows * size
     if plan.lanes:
         chunk = plan.chunk_rows * plan.row_numbers
-        mixed = min(rows, POOL_NUMBERS + math.ceil(plan.lanes / count) * chunk)
-        held, on_device = mixed * size * POOL_COPIES + chunk * 8 * CHUNK_COPIES, 0
-        if engine is Engine.NUMPY:
-            held += max(data.training, data.validation, data.test) * 8 * (architecture.outputs + ANSWER_NUMBERS)
+        mixed = min(rows, POOL_NUMBERS + math.ceil(plan.lanes / count) * chunk) * size * POOL_COPIES
+        answers = max(data.training, data.validation, data.test) * 8 * (architecture.outputs + ANSWER_NUMBERS)
+        held = (max(mixed, answers) if engine is Engine.NUMPY else mixed) + chunk * 8 * CHUNK_COPIES
+        on_device = 0
     computed = 0 if workers.gpus else shared + activations
     memory = machine.memory + held + computed
     checkpoint = state - architecture.parameters * size
