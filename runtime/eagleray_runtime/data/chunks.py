@@ -22,7 +22,7 @@ LARGEST_ROW_GROUP = 2**28
 """Bytes of a row group of Parquet, which is read as a whole."""
 
 END = b"\n"
-QUOTED = re.compile(rb'(?:\A|(?<=[,\n]))"[^"]*(?:""[^"]*)*(?:"|\Z)')
+QUOTED = re.compile(rb'"(?<![^,\n]")[^"]*(?:""[^"]*)*(?:"|\Z)')
 """A field within quotes, which begin where the field does; elsewhere they are text like any other."""
 
 

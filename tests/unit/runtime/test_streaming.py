@@ -1,5 +1,6 @@
 """Rows that are streamed: what is fitted to them, in which order they are learned from, and what that costs in memory."""
 
+import csv
 import json
 import pickle
 from functools import partial
@@ -8,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from eagleray_runtime.bundle.reading import read_bundle
 from eagleray_runtime.contract import blocks
@@ -117,6 +120,19 @@ def test_a_column_that_holds_numbers_first_and_text_later_is_text_in_all_chunks(
     found = chunks.find(folder("codes.csv"), DataFormat.AUTO)
     codes = [code for rows in map(found.reader(["code"]), found.chunks) for code in rows["code"].to_pylist()]
     assert codes == ["007"] * 2000 + ["A7"]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text('ab",\n ', max_size=12), min_size=1, max_size=40), st.integers(8, 200))
+def test_text_comes_out_of_chunks_as_arrow_reads_it_from_the_whole_file(folder, tmp_path, texts, size):
+    with (tmp_path / "texts.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([["text", "y"], *([text, 1] for text in texts)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunks, "CHUNK_BYTES", size)
+        found = chunks.find(folder("texts.csv"), DataFormat.AUTO)
+    whole = read_files([("texts.csv", (tmp_path / "texts.csv").read_bytes())], DataFormat.AUTO)
+    read = pa.concat_tables(map(found.reader(["text", "y"]), found.chunks))
+    assert read.to_pylist() == whole.stored.to_pylist()
 
 
 def test_a_quote_within_a_field_is_text_like_any_other(folder, tmp_path):
