@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import TypeAlias
 
@@ -62,7 +63,7 @@ class StreamedPart:
     sizes: tuple[int, ...]
     counts: tuple[int, ...] = ()
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Number of rows."""
         return sum(self.sizes)
