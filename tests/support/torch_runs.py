@@ -17,7 +17,9 @@ import numpy as np
 
 from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.bundle.writing import write_bundle
+from eagleray_runtime.contract.blocks import Loading
 from eagleray_runtime.contract.config import TrainingConfig
+from eagleray_runtime.data import survey
 from eagleray_runtime.data.dataset import Dataset, clean, prepare, read_rows
 from eagleray_runtime.models.architecture import Pretrained
 from eagleray_runtime.models.predictor import evaluating
@@ -32,23 +34,31 @@ from eagleray_runtime.training.progress import Progress
 from eagleray_runtime.training.starting import read_start
 
 
+def _dataset(config: TrainingConfig) -> Dataset:
+    if config.data.loading is Loading.STREAM:
+        return survey.load(config, read_code(config))
+    cleaned = clean(config, replace(read_rows(config), start=read_start(config), code=read_code(config)))
+    return prepare(config, cleaned, cleaned.parts)
+
+
 class HereRun:
     """A run of one worker, the only one if nothing else is said."""
 
     def __init__(self, config: TrainingConfig, rank: int = 0, world: int = 1) -> None:
         import torch
 
+        from eagleray_runtime.training.torch_rows import received, sent
         from eagleray_runtime.training.torch_run import Run
-        from eagleray_runtime.training.torch_step import arrays
 
         self.config = config
-        cleaned = clean(config, replace(read_rows(config), start=read_start(config), code=read_code(config)))
-        self.dataset: Dataset = prepare(config, cleaned, cleaned.parts)
+        self.dataset = _dataset(config)
         self.plan: Plan = decide(config, self.dataset)[0]
         start = self.dataset.start.parameters if self.dataset.start else None
         self.run = Run(self.plan, torch.device("cpu"), rank, world, start=start)
-        parts = [arrays(part, self.plan.precision) for part in (self.dataset.training, self.dataset.validation)]
-        self.training, self.validation = (tuple(torch.from_numpy(values) for values in part) for part in parts)
+        self.training, self.validation = (
+            received(sent(part, self.plan.precision), self.run.device)
+            for part in (self.dataset.training, self.dataset.validation)
+        )
 
     def to_the_end(self, epochs: int | None = None) -> "HereRun":
         """Train until it is over, or until so many epochs are finished."""
@@ -57,8 +67,8 @@ class HereRun:
         while not self.run.course.is_over and self.run.course.epoch != epochs:
             shares = [epoch(self.run, self.training), *held_out(self.run, self.validation, self.dataset.preparation.target)]
             total, held, metric = over_workers(self.run, shares)
-            loss = total / self.plan.loss.amount(self.training[1]) * self.plan.unit
-            if self.run.course.end_epoch(loss, held / max(1, self.plan.loss.amount(self.validation[1])) * self.plan.unit, metric):
+            loss = total / self.training.amount(self.plan.loss) * self.plan.unit
+            if self.run.course.end_epoch(loss, held / max(1, self.validation.amount(self.plan.loss)) * self.plan.unit, metric):
                 self.run.keep_best()
         return self
 

@@ -220,6 +220,21 @@ class TrainingJobSpec(Block):
             "method HeadOnly learns the layer that tells data.target: set it, or learn by Full or LoRA",
         ),
         Rule(
+            "self.data.loading == 'Memory' || self.model.family in ['LinearRegression', 'LogisticRegression', 'Perceptron', "
+            "'MultilayerPerceptron', 'Custom']",
+            "data.loading Stream is for families LinearRegression, LogisticRegression, Perceptron, MultilayerPerceptron and "
+            "Custom",
+        ),
+        Rule(
+            "self.data.loading == 'Memory' || (!has(self.search) && !has(self.evaluation.crossValidation) && "
+            "!has(self.model.startFrom))",
+            "data.loading Stream trains one model from scratch: drop search, evaluation.crossValidation and model.startFrom",
+        ),
+        Rule(
+            "self.data.loading == 'Memory' || self.training.optimizer.type != 'GradientDescent'",
+            "GradientDescent looks at all rows in each step, and data.loading Stream at a few: use SGD or another optimizer",
+        ),
+        Rule(
             "self.model.family != 'Pretrained' || self.training.parallelism.strategy != 'FSDP'",
             "a pretrained model is not shared out between workers: drop training.parallelism.strategy",
         ),

@@ -22,7 +22,7 @@ CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunCont
 LACKS_A_FIELD = ("field not declared in schema", "strict decoding error: unknown field")
 """The apiserver's words for it when something is applied, and when it is created."""
 
-_NO_MEMORY = re.compile(r"OutOfMemoryError|\bMemoryError\b|ArrayMemoryError|CUDA out of memory|low on memory")
+_NO_MEMORY = re.compile(r"MemoryError\b|CUDA out of memory|low on memory")
 _VERSION = re.compile(r"v?(\d+)\.(\d+)")
 
 

@@ -1,13 +1,13 @@
 """From the configuration to the arrays that an engine learns from."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from dataclasses import field as field_of
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from eagleray_runtime.arrays import AnyArray, Bools, Floats, Integers, Texts
+from eagleray_runtime.arrays import AnyArray, Bools, Integers, Texts
 from eagleray_runtime.contract.blocks import DataFormat, Family, LossType, Scaling, SplitMethod, TargetScaling
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, DataReport
@@ -15,9 +15,10 @@ from eagleray_runtime.data import image_rows, images, notes, task, text_files
 from eagleray_runtime.data.base import Base
 from eagleray_runtime.data.base import read as read_base
 from eagleray_runtime.data.cleaning import first_of_each, require_usable
+from eagleray_runtime.data.overrides import per_column
 from eagleray_runtime.data.preparation import Preparation, Transform, fit, outlying_rows, rows_without_value
 from eagleray_runtime.data.rows import TEST, VALIDATION, Rows, read
-from eagleray_runtime.data.scaling import Affine, fitted
+from eagleray_runtime.data.scaling import fitted
 from eagleray_runtime.data.splitting import Parts, fold_rows, split_rows
 from eagleray_runtime.data.start import Start, of_start
 from eagleray_runtime.data.table import IMAGES, Column, Kind, Table
@@ -31,9 +32,42 @@ EXAMPLE_CHARACTERS = 200
 """Of the text in a bundle's example request."""
 
 
+Prepared = tuple[AnyArray, AnyArray]
+"""Prepared rows and their targets, as `Part` has them."""
+
+Streams = Callable[[int], np.random.Generator]
+"""Random numbers of an epoch: those that order its rows (0), and those that mix the rows of each lane of a stream (from 1)."""
+
+
+class AnyPart(Protocol):
+    """Prepared rows of a part, wherever they are."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        ...
+
+    def class_counts(self, classes: int) -> Integers:
+        """Rows of each class, int64 [classes]."""
+        ...
+
+    def pieces(self) -> Iterator[Prepared]:
+        """All rows in the order of the data, as many at a time as there are in memory."""
+        ...
+
+    def batches(self, size: int, streams: Streams) -> Iterator[Prepared]:
+        """All rows in the order that the random numbers decide, so many at a time; the last time there may be less."""
+        ...
+
+
 @dataclass(frozen=True)
 class Part:
-    """Prepared rows.
+    """Prepared rows in memory.
 
     `x` is float64 [rows, features], of images float32 [rows, height, width, channels], of windows float32 [windows, steps,
     features], of text tokens [rows, tokens]; `y` is float64 [rows] (scaled target) or int64 [rows]: class numbers, or how many
@@ -48,16 +82,42 @@ class Part:
         """Number of rows."""
         return len(self.y)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return tuple(self.x.shape[1:])
+
+    def class_counts(self, classes: int) -> Integers:
+        """Rows of each class, int64 [classes]."""
+        return np.bincount(self.y, minlength=classes)
+
+    def pieces(self) -> Iterator[Prepared]:
+        """All rows at once."""
+        yield self.x, self.y
+
+    def batches(self, size: int, streams: Streams) -> Iterator[Prepared]:
+        """All rows, as `AnyPart` has it; all at once they keep the order of the data."""
+        if size >= self.rows:
+            yield self.x, self.y
+            return
+        order = streams(0).permutation(self.rows)
+        x, y = self.x[order], self.y[order]
+        for start in range(0, self.rows, size):
+            yield x[start : start + size], y[start : start + size]
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """Everything that training, evaluation and the bundle need to know of the data."""
+    """Everything that training, evaluation and the bundle need to know of the data.
+
+    `chunk_rows` are the most rows that are read at a time where they are streamed, 0 where all are in memory.
+    """
 
     task: Task
     loss: LossType
-    training: Part
-    validation: Part
-    test: Part
+    training: AnyPart
+    validation: AnyPart
+    test: AnyPart
     preparation: Preparation
     classes: list[str]
     target: str
@@ -68,6 +128,7 @@ class Dataset:
     code: Mapping[str, str] = field_of(default_factory=dict)
     tokenizer: bytes | None = None
     base: Base | None = None
+    chunk_rows: int = 0
 
     @property
     def counted(self) -> DataReport:
@@ -81,7 +142,7 @@ class Dataset:
         text = self.preparation.text
         if text is not None:
             return text.max_tokens, text.vocabulary
-        return tuple(self.training.x.shape[1:])
+        return self.training.shape
 
 
 @dataclass(frozen=True)
@@ -147,8 +208,8 @@ def clean(config: TrainingConfig, rows: Rows | None = None) -> Cleaned:
         kept = series.by_time()
         series = series.take(kept)
     features, target = rows.features.take(kept), rows.target.take(kept)
-    decided = task.decide(config, rows.target_name, target)
-    labels = _labels(target) if decided.task == "Classification" else None
+    decided = task.decide(config, rows.target_name, task.seen(target))
+    labels = task.labels(target) if decided.task == "Classification" else None
     chosen = list(decided.chosen)
     method = _method(config, labels, rows, chosen)
     dealt = int((kept < rows.dealt).sum())
@@ -206,18 +267,20 @@ def prepare(config: TrainingConfig, cleaned: Cleaned, parts: Parts) -> Dataset:
             preparation = fit(training, wanted)
         else:
             preparation = of_start(start, features, wanted, is_classification=labels is not None)
-        changed, changes = notes.changes(features.take(np.concatenate(parts)), preparation, wanted if start is None else None)
+        found = notes.Changes().see(features.take(np.concatenate(parts)), preparation)
+        changed, changes = found.rows, notes.changes(found, preparation, per_column(features, wanted) if start is None else {})
     classes: list[str] = []
     y: AnyArray = np.empty(0)
     if cleaned.decided.task == "LanguageModeling":
-        _require_no_target_scaling(config)
+        require_no_target_scaling(config)
     elif labels is None and start is None:
-        y, affine = _scaled_target(config, target, parts, chosen)
+        affine = fitted(target.values[parts.training], target_scaling(config, chosen))
+        y = (target.values - affine.offset) / affine.scale
         preparation = preparation.model_copy(update={"target": affine})
     elif labels is None:
         y = (target.values - preparation.target.offset) / preparation.target.scale
     elif start is None:
-        _require_no_target_scaling(config)
+        require_no_target_scaling(config)
         classes, y = _class_numbers(rows.target_name, target, labels, parts, is_sequence=cleaned.series is not None)
     else:
         classes, y = start.classes, _known_numbers(rows.target_name, labels, start)
@@ -246,7 +309,7 @@ def prepare(config: TrainingConfig, cleaned: Cleaned, parts: Parts) -> Dataset:
         preparation=preparation,
         classes=classes,
         target=rows.target_name,
-        example=_example(training) if windows is None else _example_window(features.take(windows[0].rows[0])),
+        example=example_of(training) if windows is None else _example_window(features.take(windows[0].rows[0])),
         report=DataReport(
             rows=rows.features.rows,
             training=len(parts.training),
@@ -259,7 +322,7 @@ def prepare(config: TrainingConfig, cleaned: Cleaned, parts: Parts) -> Dataset:
                 [
                     *rows.notes,
                     *(notes.windows([len(each.targets) for each in windows]) if windows else []),
-                    *notes.without_value(cleaned.incomplete),
+                    *notes.without_value(int((~_none_of(cleaned.incomplete, rows.features.rows)).sum()), cleaned.incomplete),
                     *notes.repeated(cleaned.repeated),
                     *notes.outlying(outlying),
                     *changes,
@@ -352,7 +415,8 @@ def _none_of(masks: dict[str, Bools], rows: int) -> Bools:
     return ~found
 
 
-def _scaled_target(config: TrainingConfig, target: Column, parts: Parts, chosen: list[Choice]) -> tuple[Floats, Affine]:
+def target_scaling(config: TrainingConfig, chosen: list[Choice]) -> Scaling:
+    """How a target that is a number is scaled."""
     scaling = config.data.preparation.target_scaling
     if scaling is None:
         unscaled = config.data.preparation.scaling is Scaling.NONE
@@ -360,29 +424,33 @@ def _scaled_target(config: TrainingConfig, target: Column, parts: Parts, chosen:
         if not unscaled:
             reason = "a target of mean 0 and deviation 1 trains alike in all units; losses are told in the target's own unit"
             chosen.append(Choice(field="data.preparation.targetScaling", value=scaling, reason=reason))
-    affine = fitted(target.values[parts.training], Scaling(scaling))
-    return (target.values - affine.offset) / affine.scale, affine
+    return Scaling(scaling)
 
 
-def _require_no_target_scaling(config: TrainingConfig) -> None:
+def require_no_target_scaling(config: TrainingConfig) -> None:
+    """Refuse to scale classes or text.
+
+    Raises:
+        DataInvalid: data.preparation.targetScaling asks for it.
+    """
     scaling = config.data.preparation.target_scaling
     if scaling not in (None, TargetScaling.NONE):
         raise DataInvalid(f"data.preparation.targetScaling {scaling} is for a target that is a number, not a class: drop it")
 
 
-def _labels(target: Column) -> Texts:
-    """The classes' names, shape [rows]: text as it is, `true` or `false`, or the whole number."""
-    if target.kind is Kind.TEXT:
-        return target.values
-    if target.kind is Kind.BOOLEAN:
-        return np.array(["true" if value else "false" for value in target.values], dtype=np.object_)
-    return np.array([str(int(value)) for value in target.values], dtype=np.object_)
+def require_classes(name: str, known: Collection[str]) -> None:
+    """Refuse a training part of one class.
+
+    Raises:
+        DataInvalid: so it is.
+    """
+    if len(known) < 2:
+        raise DataInvalid(f"target column {name} holds one class only ({', '.join(known)}): there is nothing to tell apart")
 
 
 def _class_numbers(name: str, target: Column, labels: Texts, parts: Parts, *, is_sequence: bool) -> tuple[list[str], AnyArray]:
     known = set(labels[parts.training])
-    if len(known) < 2:
-        raise DataInvalid(f"target column {name} holds one class only ({labels[0]}): there is nothing to tell apart")
+    require_classes(name, known)
     for label in labels[np.concatenate([parts.validation, parts.test])]:
         if label not in known:
             raise DataInvalid(
@@ -393,12 +461,12 @@ def _class_numbers(name: str, target: Column, labels: Texts, parts: Parts, *, is
                     else "set data.split.method to Stratified or give more rows of it"
                 )
             )
-    classes = sorted(known) if target.kind in (Kind.TEXT, Kind.BOOLEAN) else sorted(known, key=int)
+    classes = task.in_order(known, target.kind)
     number = {label: index for index, label in enumerate(classes)}
     return classes, np.array([number[label] for label in labels], dtype=np.int64)
 
 
-def _example(training: Table) -> dict[str, Any]:
+def example_of(training: Table) -> dict[str, Any]:
     """The first training row as JSON values, for the bundle's example request."""
     return {name: _first_value(training[name]) for name in training}
 

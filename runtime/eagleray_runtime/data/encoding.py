@@ -10,8 +10,7 @@ import numpy as np
 from eagleray_runtime.arrays import Floats, Integers, Texts
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import Block, Encoding, MissingCategorical
-from eagleray_runtime.data.scaling import Affine, fitted
-from eagleray_runtime.data.table import Column
+from eagleray_runtime.data.scaling import Affine, of_counts
 from eagleray_runtime.errors import DataInvalid
 
 UNKNOWN, UNFILLED = -1, -2
@@ -151,8 +150,8 @@ class HashedColumn(Block):
 AnyCategorical: TypeAlias = CategoricalColumn | OrdinalColumn | HashedColumn
 
 
-def fit(name: str, column: Column, wanted: blocks.Preparation) -> AnyCategorical:
-    """The encoding of a column of text, fitted to the training part.
+def fit(name: str, counts: Counter[str | None], wanted: blocks.Preparation) -> AnyCategorical:
+    """The encoding of a column of text, by how often each value occurs in the training part, None being a missing one.
 
     Raises:
         DataInvalid: no encoding is wanted, the column is empty, or it has too many categories.
@@ -162,10 +161,9 @@ def fit(name: str, column: Column, wanted: blocks.Preparation) -> AnyCategorical
             f"column {name} holds text and data.preparation.encoding is None: set it to OneHot, Ordinal or Hash, "
             "or leave the column out by data.features"
         )
-    counts = Counter(value for value in column.values if value is not None)
-    if not counts:
+    categories = sorted(value for value in counts if value is not None)
+    if not categories:
         raise DataInvalid(f"column {name} has no value in the training part: leave it out by data.features")
-    categories = sorted(counts)
     fill: str | None
     match wanted.missing_categorical:
         case MissingCategorical.MOST_FREQUENT:
@@ -184,8 +182,11 @@ def fit(name: str, column: Column, wanted: blocks.Preparation) -> AnyCategorical
             "each row"
         )
     if wanted.encoding is Encoding.ORDINAL:
-        numbers = _places(name, categories, fill)(column.values).astype(np.float64)
-        affine = fitted(numbers, wanted.scaling)
+        places = _places(name, categories, fill)(np.array([*counts], dtype=np.object_)).tolist()
+        numbers: Counter[int] = Counter()
+        for place, count in zip(places, counts.values(), strict=True):
+            numbers[place] += count
+        affine = of_counts(numbers, wanted.scaling)
         return OrdinalColumn(name=name, fill=fill, categories=categories, offset=affine.offset, scale=affine.scale)
     return CategoricalColumn(name=name, fill=fill, categories=categories)
 

@@ -1,6 +1,9 @@
 """What became of the rows, in a few short notes: they stand in the resource's status and in the model card."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 
@@ -8,7 +11,6 @@ from eagleray_runtime.arrays import Bools
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import MissingNumeric
 from eagleray_runtime.data.images import ImageColumn
-from eagleray_runtime.data.overrides import per_column
 from eagleray_runtime.data.preparation import NumericColumn, Preparation
 from eagleray_runtime.data.table import Table
 from eagleray_runtime.data.texts import TextColumn
@@ -24,9 +26,9 @@ FILLS = {
 }
 
 
-def without_value(masks: Mapping[str, Bools]) -> list[str]:
-    """Note on the rows that were dropped for want of a value, by the columns that lack it."""
-    return [f"{_rows(masks.values())} without {_named(masks)} dropped"] if masks else []
+def without_value(rows: int, names: Iterable[str]) -> list[str]:
+    """Note on the rows that were dropped for want of a value, and the columns that lack it."""
+    return [f"{_counted(rows, 'row')} without {_named(names)} dropped"] if rows else []
 
 
 def windows(numbers: Sequence[int]) -> list[str]:
@@ -45,21 +47,40 @@ def outlying(masks: Mapping[str, Bools]) -> list[str]:
     return [f"{_rows(masks.values())} of the training part with outliers in {_named(masks)} dropped"] if masks else []
 
 
-def changes(features: Table, preparation: Preparation, wanted: blocks.Preparation | None) -> tuple[int, list[str]]:
-    """How many rows the preparation changes by more than scaling and encoding, and a note on each column where it does.
+@dataclass
+class Changes:
+    """How many rows a preparation changes by more than scaling and encoding, and in which columns it fills and clips values."""
 
-    `wanted` says how the preparation was fitted, if that is known.
-    """
-    changed = np.zeros(features.rows, dtype=np.bool_)
+    rows: int = 0
+    missing: Counter[str] = field(default_factory=Counter)
+    clipped: Counter[str] = field(default_factory=Counter)
+
+    def see(self, features: Table, preparation: Preparation) -> Self:
+        """Count those of more rows."""
+        changed = np.zeros(features.rows, dtype=np.bool_)
+        for column in preparation.columns:
+            if isinstance(column, ImageColumn | TextColumn):
+                continue
+            missing = features[column.name].missing
+            changed |= missing
+            self.missing[column.name] += int(missing.sum())
+            if isinstance(column, NumericColumn) and column.low is not None and column.high is not None:
+                values = features[column.name].values
+                clipped = (values < column.low) | (values > column.high)
+                changed |= clipped
+                self.clipped[column.name] += int(clipped.sum())
+        self.rows += int(changed.sum())
+        return self
+
+
+def changes(found: Changes, preparation: Preparation, asked: Mapping[str, blocks.Preparation]) -> list[str]:
+    """A note on each column of which values are changed; `asked` says how it was fitted, where that is known."""
     notes: list[str] = []
-    asked = per_column(features, wanted) if wanted is not None else {}
     for column in preparation.columns:
         if isinstance(column, ImageColumn | TextColumn):
             continue
         name = column.name
-        missing = features[name].missing
-        changed |= missing
-        if count := int(missing.sum()):
+        if count := found.missing[name]:
             fill: float | str | None = column.fill
             if isinstance(column, NumericColumn):
                 how = FILLS.get(asked[name].missing_numeric, "") if name in asked else ""
@@ -69,13 +90,9 @@ def changes(features: Table, preparation: Preparation, wanted: blocks.Preparatio
             else:
                 replaced = f"replaced by the most frequent, {_short(str(fill))}"
             notes.append(f"{_counted(count, 'missing value')} of {_short(name)} {replaced}")
-        if isinstance(column, NumericColumn) and column.low is not None and column.high is not None:
-            values = features[name].values
-            clipped = (values < column.low) | (values > column.high)
-            changed |= clipped
-            if count := int(clipped.sum()):
-                notes.append(f"{_counted(count, 'value')} of {_short(name)} clipped to {column.low:.6g}..{column.high:.6g}")
-    return int(changed.sum()), notes
+        if isinstance(column, NumericColumn) and (count := found.clipped[name]):
+            notes.append(f"{_counted(count, 'value')} of {_short(name)} clipped to {column.low:.6g}..{column.high:.6g}")
+    return notes
 
 
 def bounded(notes: list[str]) -> list[str]:

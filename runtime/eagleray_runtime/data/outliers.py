@@ -6,6 +6,7 @@ import numpy as np
 
 from eagleray_runtime.arrays import Floats
 from eagleray_runtime.contract.blocks import Outliers
+from eagleray_runtime.data.scaling import Moments
 
 RANGES = 1.5
 """Interquartile ranges beyond the quartiles (Tukey's fences)."""
@@ -28,10 +29,16 @@ def bounds(values: Floats, outliers: Outliers) -> Bounds | None:
     present = values[~np.isnan(values)]
     if outliers is Outliers.NONE or not len(present):
         return None
-    if outliers is Outliers.IQR:
-        low, high = (float(value) for value in np.quantile(present, (0.25, 0.75)))
-        margin = RANGES * (high - low)
-    else:
-        low = high = float(present.mean())
-        margin = DEVIATIONS * float(present.std())
+    if outliers is Outliers.Z_SCORE:
+        return by_moments(Moments.of(present))
+    low, high = (float(value) for value in np.quantile(present, (0.25, 0.75)))
+    return _beyond(low, high, RANGES * (high - low))
+
+
+def by_moments(present: Moments) -> Bounds | None:
+    """Bounds of ZScore of a column, by the moments of its numbers."""
+    return _beyond(present.mean, present.mean, DEVIATIONS * present.deviation) if present.count else None
+
+
+def _beyond(low: float, high: float, margin: float) -> Bounds | None:
     return Bounds(low - margin, high + margin) if margin > 0 else None

@@ -4,6 +4,7 @@ Of a table the prepared matrix holds the numeric columns first, then the columns
 the order of the data; images keep their shape.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Annotated, Literal, TypeAlias
 
@@ -18,7 +19,7 @@ from eagleray_runtime.data.encoding import AnyCategorical, MissingValueError
 from eagleray_runtime.data.images import ImageColumn
 from eagleray_runtime.data.outliers import Bounds, bounds
 from eagleray_runtime.data.overrides import per_column
-from eagleray_runtime.data.scaling import Affine, fitted
+from eagleray_runtime.data.scaling import Affine, Moments, fitted
 from eagleray_runtime.data.table import IMAGES, Column, Kind, Table
 from eagleray_runtime.data.texts import TextColumn
 from eagleray_runtime.errors import DataInvalid
@@ -200,7 +201,7 @@ def fit(training: Table, wanted: blocks.Preparation) -> Preparation:
 def _fitted(name: str, column: Column, wanted: blocks.Preparation) -> AnyColumn:
     match column.kind:
         case Kind.TEXT:
-            return encoding.fit(name, column, wanted)
+            return encoding.fit(name, Counter(column.values.tolist()), wanted)
         case Kind.IMAGE | Kind.PICTURE:
             return images.fit(name, column, wanted.scaling)
         case _:
@@ -223,10 +224,44 @@ def _numeric(name: str, column: Column, wanted: blocks.Preparation) -> NumericCo
     return NumericColumn(name=name, fill=fill, offset=affine.offset, scale=affine.scale, low=low, high=high)
 
 
+def numeric_by_moments(
+    name: str, present: Moments, missing: int, limits: Bounds | None, wanted: blocks.Preparation
+) -> NumericColumn:
+    """The preparation of a column of numbers that are seen in pieces.
+
+    Args:
+        present: of the numbers of the training part that are there, after they were clipped to `limits`.
+        missing: how many are not there.
+
+    Raises:
+        DataInvalid: there is no number, or what is wanted takes all of them at once.
+    """
+    if not present.count:
+        raise _without_values(name)
+    fill: float | None
+    match wanted.missing_numeric:
+        case MissingNumeric.MEAN:
+            fill = present.mean
+        case MissingNumeric.ZERO:
+            fill = 0.0
+        case MissingNumeric.DROP_ROW | MissingNumeric.ERROR:
+            fill = None
+        case _:
+            raise DataInvalid(f"column {name}: {wanted.missing_numeric} takes all rows at once: use Mean, or data.loading Memory")
+    filled = present if fill is None else present + Moments.repeated(fill, missing)
+    affine = filled.affine(wanted.scaling)
+    low, high = limits or (None, None)
+    return NumericColumn(name=name, fill=fill, offset=affine.offset, scale=affine.scale, low=low, high=high)
+
+
+def _without_values(name: str) -> DataInvalid:
+    return DataInvalid(f"column {name} has no value in the training part: leave it out by data.features")
+
+
 def _fill(name: str, values: Floats, action: MissingNumeric) -> float | None:
     """What replaces a missing number, by the numbers that are there."""
     if not len(values):
-        raise DataInvalid(f"column {name} has no value in the training part: leave it out by data.features")
+        raise _without_values(name)
     match action:
         case MissingNumeric.MEAN:
             return float(values.mean())

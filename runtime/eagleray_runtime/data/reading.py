@@ -3,7 +3,8 @@
 import hashlib
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from zipfile import BadZipFile
@@ -169,11 +170,7 @@ def read_files(files: Sequence[tuple[str, bytes]], format_: DataFormat) -> Sourc
         tables.append((name, _arrow(name, content, format_)))
     first_name, first = tables[0]
     for name, table in tables[1:]:
-        if sorted(table.column_names) != sorted(first.column_names):
-            raise DataInvalid(
-                f"{name} has the columns {listed(table.column_names)} but {first_name} has {listed(first.column_names)}: "
-                "files that are read together need the same columns"
-            )
+        require_alike(name, table.column_names, first_name, first.column_names)
     whole = _one_after_the_other([table for _, table in tables])
     if not whole.num_rows:
         raise DataInvalid(f"{first_name} holds no rows: a header alone cannot be learned from")
@@ -187,40 +184,93 @@ def _one_after_the_other(tables: list[Any]) -> Any:
         raise DataInvalid(f"the files' columns have types that do not go together: {error}: write them alike") from error
 
 
-def _arrow(name: str, content: bytes, format_: DataFormat) -> Any:
-    kind = format_
-    if kind is DataFormat.AUTO:
-        ending = name[name.rfind(".") :].lower() if "." in name else ""
-        if ending not in ENDINGS:
-            raise DataInvalid(
-                f"{name}: its ending does not say how the rows are stored: set data.format to CSV, Parquet, NPZ or JSONLines"
-            )
-        kind = ENDINGS[ending]
+def kind_of(name: str, format_: DataFormat) -> DataFormat:
+    """How a file is stored, Auto being what its name's ending says.
+
+    Raises:
+        DataInvalid: it says nothing.
+    """
+    if format_ is not DataFormat.AUTO:
+        return format_
+    ending = name[name.rfind(".") :].lower() if "." in name else ""
+    if ending not in ENDINGS:
+        raise DataInvalid(
+            f"{name}: its ending does not say how the rows are stored: set data.format to CSV, Parquet, NPZ or JSONLines"
+        )
+    return ENDINGS[ending]
+
+
+@contextmanager
+def understood(name: str, kind: DataFormat) -> Iterator[None]:
+    """Turn what goes wrong while a file is read into what the user is told.
+
+    Raises:
+        DataInvalid: something did.
+    """
     try:
+        yield
+    except (pa.ArrowException, ValueError, OSError, BadZipFile, EOFError) as error:
+        # A store's error has a number or is of a kind of its own, where Arrow's is not.
+        of_store = isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError)
+        if of_store or isinstance(error, MemoryError):
+            raise
+        raise DataInvalid(f"{name} cannot be read as {kind}: {error}: check the file and data.format") from error
+
+
+def require_distinct(name: str, columns: Sequence[str]) -> None:
+    """Refuse a file that has two columns of one name.
+
+    Raises:
+        DataInvalid: so it is.
+    """
+    repeated = sorted({column for column in columns if columns.count(column) > 1})
+    if repeated:
+        raise DataInvalid(f"{name} has more than one column {listed(repeated)}: give each column a name of its own")
+
+
+def require_alike(name: str, columns: Sequence[str], first_name: str, first: Sequence[str]) -> None:
+    """Refuse a file that has not the columns of the first one, in whatever order.
+
+    Raises:
+        DataInvalid: so it is.
+    """
+    if sorted(columns) != sorted(first):
+        raise DataInvalid(
+            f"{name} has the columns {listed(columns)} but {first_name} has {listed(first)}: "
+            "files that are read together need the same columns"
+        )
+
+
+def _arrow(name: str, content: bytes, format_: DataFormat) -> Any:
+    kind = kind_of(name, format_)
+    with understood(name, kind):
         if kind is DataFormat.CSV:
-            table = _csv(content)
+            table = csv(content)
         elif kind is DataFormat.PARQUET:
             table = pyarrow.parquet.read_table(io.BytesIO(content))
         elif kind is DataFormat.NPZ:
             table = _npz(content)
         else:
-            table = _json_lines(content)
-    except (pa.ArrowException, ValueError, OSError, BadZipFile, EOFError) as error:
-        raise DataInvalid(f"{name} cannot be read as {kind}: {error}: check the file and data.format") from error
-    repeated = sorted({column for column in table.column_names if table.column_names.count(column) > 1})
-    if repeated:
-        raise DataInvalid(f"{name} has more than one column {listed(repeated)}: give each column a name of its own")
+            table = json_lines(content)
+    require_distinct(name, table.column_names)
     return table
 
 
-def _csv(content: bytes) -> Any:
-    """Text stays text: `NA` or `null` in a column of words is a word; only an empty field is missing there."""
+def csv(content: bytes, names: Sequence[str] | None = None, types: Any = None) -> Any:
+    """Text stays text: `NA` or `null` in a column of words is a word; only an empty field is missing there.
+
+    Args:
+        names: of the columns, where there is no header.
+        types: an Arrow schema of the columns that are wanted, where these are not all, of types that are to be found out.
+    """
     table = pyarrow.csv.read_csv(
         io.BytesIO(content.removeprefix(b"\xef\xbb\xbf")),
-        read_options=pyarrow.csv.ReadOptions(block_size=LONGEST_ROW),
+        read_options=pyarrow.csv.ReadOptions(block_size=LONGEST_ROW, column_names=names),
         # A text in quotes may have several lines; Arrow reads a file without quotes in parallel.
         parse_options=pyarrow.csv.ParseOptions(newlines_in_values=b'"' in content),
-        convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=False),
+        convert_options=pyarrow.csv.ConvertOptions(
+            strings_can_be_null=False, column_types=types, include_columns=types.names if types else None
+        ),
     )
     # Excel and people leave blanks after the commas of a header.
     return table.rename_columns([name.strip() for name in table.column_names])
@@ -241,9 +291,14 @@ def _npz(content: bytes) -> Any:
     return pa.table(arrays)
 
 
-def _json_lines(content: bytes) -> Any:
-    """A field that a row does not have, or that is null, is missing there."""
-    table = pyarrow.json.read_json(io.BytesIO(content), pyarrow.json.ReadOptions(block_size=LONGEST_ROW))
+def json_lines(content: bytes, types: Any = None) -> Any:
+    """A field that a row does not have, or that is null, is missing there.
+
+    Args:
+        types: an Arrow schema of the columns that are wanted, where these are not all, of types that are to be found out.
+    """
+    wanted = pyarrow.json.ParseOptions(explicit_schema=types, unexpected_field_behavior="ignore") if types else None
+    table = pyarrow.json.read_json(io.BytesIO(content), pyarrow.json.ReadOptions(block_size=LONGEST_ROW), wanted)
     # Arrow's reader of JSON takes text as it comes; this finds what is not UTF-8.
     table.validate(full=True)
     return table

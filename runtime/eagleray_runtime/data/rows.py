@@ -30,7 +30,8 @@ class Rows:
     data.split.groupColumn, for the rows that are dealt; `notes` are what is to be told of how they were read;
     `series` is where the rows stand in time, where data.sequence says so; `start` is the model that training starts from, `code`
     the files of a network of the user's own. Where there is no target but the text, it is the text; `continues`, if any row does,
-    says which of them go on with the text of the row before.
+    says which of them go on with the text of the row before. `before` is how many rows of the data
+    stand before these, of rows that are read in pieces.
     """
 
     features: Table
@@ -44,6 +45,7 @@ class Rows:
     start: Start | None = None
     code: Mapping[str, str] = dataclasses.field(default_factory=dict)
     continues: Bools | None = None
+    before: int = 0
 
     @property
     def dealt(self) -> int:
@@ -52,7 +54,7 @@ class Rows:
 
     def place(self, index: int) -> str:
         """Where a row is found, for a message; the first row is row 1."""
-        return _place(self.dealt, self.held_out, index)
+        return _place(self.before + self.dealt, self.held_out, self.before + index)
 
 
 def read(config: TrainingConfig) -> Rows:
@@ -69,8 +71,8 @@ def read(config: TrainingConfig) -> Rows:
     if target is None:
         raise DataInvalid("data.target is not set: name the column to predict")
     source = _source(config)
-    types = _types(data, source.names)
-    features = _features(data, target, source.names, types)
+    types = column_types(data, source.names)
+    features = learned_columns(data, target, source.names, types)
     if not features:
         raise DataInvalid(f"there is no column to learn from beside the target {target}")
     columns = list(dict.fromkeys([*features, target]))
@@ -117,7 +119,7 @@ def _sample(data: Data) -> Rows:
     )
 
 
-def _types(data: Data, names: list[str]) -> dict[str, ColumnType]:
+def column_types(data: Data, names: list[str]) -> dict[str, ColumnType]:
     """What data.columns says that columns are."""
     types: dict[str, ColumnType] = {}
     for column in data.columns or []:
@@ -136,7 +138,7 @@ def _document(name: str, column: Column) -> Column:
     return Column(Kind.DOCUMENT, column.values)
 
 
-def _features(data: Data, target: str, names: list[str], types: dict[str, ColumnType]) -> list[str]:
+def learned_columns(data: Data, target: str, names: list[str], types: dict[str, ColumnType]) -> list[str]:
     """Columns to learn from, each once: the named ones, else all but the target, groups, times and identifiers.
 
     Of a sequence the target is among them: what it was is known, and what it will be is asked for. Text is learned from alone.

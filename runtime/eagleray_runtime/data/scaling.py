@@ -1,9 +1,14 @@
 """Scaling of numbers: an offset and a scale, fitted to the training part."""
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 
 from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.contract.blocks import Block, Scaling
+from eagleray_runtime.errors import DataInvalid
 
 
 class Affine(Block):
@@ -27,3 +32,70 @@ def fitted(values: AnyArray, scaling: Scaling) -> Affine:
             return Affine()
     # Numbers that never change are left as they are, at zero.
     return Affine(offset=offset, scale=scale if scale > 0 else 1.0)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What is kept of numbers that are seen in pieces: how many, their mean, the sum of (value - mean)^2, least and greatest."""
+
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+
+    @classmethod
+    def of(cls, values: AnyArray) -> "Moments":
+        """Those of numbers of which none is missing."""
+        if not len(values):
+            return cls()
+        mean = float(values.mean())
+        return cls(len(values), mean, float(((values - mean) ** 2).sum()), float(values.min()), float(values.max()))
+
+    @classmethod
+    def repeated(cls, value: float, count: int) -> "Moments":
+        """Those of one number that occurs so often."""
+        return cls(count, value, 0.0, value, value) if count else cls()
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """Those of both (Chan et al. 1983, equation 2.1)."""
+        count = self.count + other.count
+        if not self.count or not other.count:
+            return self if self.count else other
+        apart = other.mean - self.mean
+        return Moments(
+            count,
+            self.mean + apart * other.count / count,
+            self.squares + other.squares + apart**2 * self.count * other.count / count,
+            min(self.low, other.low),
+            max(self.high, other.high),
+        )
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation, of at least one number."""
+        return math.sqrt(self.squares / self.count)
+
+    def affine(self, scaling: Scaling) -> Affine:
+        """The scaling of the numbers, as `fitted` has it of all of them at once.
+
+        Raises:
+            DataInvalid: it is Robust, which takes all numbers at once.
+        """
+        match scaling:
+            case Scaling.STANDARD:
+                offset, scale = self.mean, self.deviation
+            case Scaling.MIN_MAX:
+                offset, scale = self.low, self.high - self.low
+            case Scaling.NONE:
+                return Affine()
+            case Scaling.ROBUST:
+                raise DataInvalid("scaling Robust takes all rows at once: use Standard, or data.loading Memory")
+        return Affine(offset=offset, scale=scale if scale > 0 else 1.0)
+
+
+def of_counts(counts: Mapping[int, int], scaling: Scaling) -> Affine:
+    """The scaling of whole numbers, by how often each occurs."""
+    if scaling is Scaling.ROBUST:
+        return fitted(np.repeat(np.array([*counts]), [*counts.values()]), scaling)
+    return sum((Moments.repeated(float(value), count) for value, count in counts.items()), Moments()).affine(scaling)

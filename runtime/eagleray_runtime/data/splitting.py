@@ -105,11 +105,15 @@ def _fold_of_rows(
     return fold_of
 
 
+def shares(split: Split) -> list[int]:
+    """Share of the validation and of the test part, in percent."""
+    wanted = ((split.validation_percent, split.validation_uri), (split.test_percent, split.test_uri))
+    return [0 if uri else DEFAULT_PERCENT if percent is None else percent for percent, uri in wanted]
+
+
 def _sizes(rows: int, split: Split) -> list[int]:
     """Rows of the validation and of the test part."""
-    wanted = ((split.validation_percent, split.validation_uri), (split.test_percent, split.test_uri))
-    shares = [0 if uri else DEFAULT_PERCENT if percent is None else percent for percent, uri in wanted]
-    sizes = [max(1, round(rows * share / 100)) if share else 0 for share in shares]
+    sizes = [max(1, round(rows * share / 100)) if share else 0 for share in shares(split)]
     if rows - sum(sizes) < 1:
         raise DataInvalid(
             f"{rows} rows leave none to train on beside {sizes[0]} to validate and {sizes[1]} to test: "

@@ -1,19 +1,24 @@
 """What is to be learned: numbers or classes, and by which loss."""
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from eagleray_runtime.arrays import Texts
 from eagleray_runtime.contract.blocks import ClassWeights, Family, LossType
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice
-from eagleray_runtime.data.table import Column, Kind
+from eagleray_runtime.data.table import TEXTS, Column, Kind
 from eagleray_runtime.errors import DataInvalid, ModelInvalid
 
 Task = Literal["Regression", "Classification", "LanguageModeling"]
 
 FEW_VALUES = 20
 """A whole-number target with at most so many different values is taken for classes where the family leaves it open."""
+
+MOST_DISTINCT = 1000
+"""So many different numbers of a target are counted one by one."""
 
 LOSSES: dict[Task, tuple[LossType, ...]] = {
     "Regression": (LossType.MEAN_SQUARED_ERROR, LossType.MEAN_ABSOLUTE_ERROR, LossType.HUBER),
@@ -31,8 +36,41 @@ class Decision(NamedTuple):
     chosen: list[Choice]
 
 
-def decide(config: TrainingConfig, name: str, target: Column) -> Decision:
-    """The task of a target column.
+class Seen(NamedTuple):
+    """What is seen of a target: what it holds; of numbers how many different ones, and whether all are whole.
+
+    Of more than `MOST_DISTINCT` no more are counted where rows are seen in pieces.
+    """
+
+    kind: Kind
+    distinct: int = 0
+    whole: bool = True
+
+
+def seen(target: Column) -> Seen:
+    """What is seen of a whole column, of which no value is missing."""
+    if target.kind in TEXTS:
+        return Seen(target.kind)
+    values = target.values
+    return Seen(target.kind, len(np.unique(values)), bool((values == np.floor(values)).all()))
+
+
+def labels(target: Column) -> Texts:
+    """The classes' names, shape [rows]: text as it is, `true` or `false`, or the whole number."""
+    if target.kind is Kind.TEXT:
+        return target.values
+    if target.kind is Kind.BOOLEAN:
+        return np.array(["true" if value else "false" for value in target.values], dtype=np.object_)
+    return np.array([str(int(value)) for value in target.values], dtype=np.object_)
+
+
+def in_order(known: Iterable[str], kind: Kind) -> list[str]:
+    """Classes in the order of their numbers: text and true/false by the alphabet, whole numbers by their size."""
+    return sorted(known) if kind in (Kind.TEXT, Kind.BOOLEAN) else sorted(known, key=int)
+
+
+def decide(config: TrainingConfig, name: str, target: Seen) -> Decision:
+    """The task of a target.
 
     Raises:
         DataInvalid: the target is nothing that the family can learn.
@@ -82,14 +120,13 @@ def _language_modeling(config: TrainingConfig) -> Decision:
     return Decision(task, LossType.CROSS_ENTROPY, chosen)
 
 
-def _looks(target: Column) -> tuple[str, Task]:
+def _looks(target: Seen) -> tuple[str, Task]:
     """What the target holds, in words, and the task that it looks like."""
     if target.kind in (Kind.TEXT, Kind.BOOLEAN):
         return "text" if target.kind is Kind.TEXT else "true/false", "Classification"
-    distinct = len(np.unique(target.values))
-    whole = bool((target.values == np.floor(target.values)).all())
-    kind = f"{'whole' if whole else 'real'} numbers with {distinct} different values"
-    return kind, "Classification" if whole and distinct <= FEW_VALUES else "Regression"
+    many = f"{target.distinct}" if target.distinct <= MOST_DISTINCT else f"at least {MOST_DISTINCT}"
+    kind = f"{'whole' if target.whole else 'real'} numbers with {many} different values"
+    return kind, "Classification" if target.whole and target.distinct <= FEW_VALUES else "Regression"
 
 
 def _task(family: Family, loss: LossType, looks: Task, holds: str) -> tuple[Task, str]:

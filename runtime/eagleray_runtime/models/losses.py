@@ -113,6 +113,7 @@ def log_softmax(outputs: Floats) -> Floats:
     return cast(Floats, shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
-def balanced(y: AnyArray, classes: int) -> list[float]:
-    """What a row of each class counts: rows / (classes * rows of its class), as in King and Zeng 2001."""
-    return [float(weight) for weight in len(y) / (classes * np.bincount(y, minlength=classes).clip(min=1))]
+def balanced(counts: AnyArray) -> list[float]:
+    """What a row of each class counts, by how many rows of each there are: rows / (classes * rows of its class), as in King and
+    Zeng 2001."""
+    return [float(weight) for weight in counts.sum() / (len(counts) * counts.clip(min=1))]

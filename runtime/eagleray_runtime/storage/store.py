@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 from eagleray_runtime.contract.config import Location
@@ -53,6 +53,22 @@ class Store:
         """Bytes of a file by a path that `find` gave."""
         with self._refusals("read", path):
             return bytes(self._files.cat_file(path))
+
+    def read_range(self, path: str, start: int, stop: int) -> bytes:
+        """Bytes from `start` up to `stop` of a file by a path that `find` gave."""
+        with self._refusals("read", path):
+            return bytes(self._files.cat_file(path, start=start, end=stop))
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[BinaryIO]:
+        """A file by a path that `find` gave, to be read bit by bit."""
+        with self._refusals("read", path), self._files.open(path, "rb") as file:
+            yield file
+
+    def size(self, path: str) -> int:
+        """Bytes of a file by a path that `find` gave."""
+        with self._refusals("look up", path):
+            return int(self._files.size(path))
 
     def find(self) -> list[str]:
         """Paths of the files that the location names, sorted: itself, or what its `*` matches.

@@ -15,7 +15,7 @@ from eagleray_runtime.bundle.manifest import MANIFEST, Lineage, Manifest, exampl
 from eagleray_runtime.bundle.plots import Plot
 from eagleray_runtime.bundle.reading import read_manifest
 from eagleray_runtime.bundle.writing import saved_model, write_bundle
-from eagleray_runtime.contract.blocks import Engine
+from eagleray_runtime.contract.blocks import Engine, Loading
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.names import CONFIG_DIRECTORY, CONFIG_FILE, CONFIG_PATH_ENV
 from eagleray_runtime.contract.reports import (
@@ -28,6 +28,7 @@ from eagleray_runtime.contract.reports import (
     SavedModel,
     Stage,
 )
+from eagleray_runtime.data import survey
 from eagleray_runtime.data.dataset import Cleaned, Dataset, clean, folds, prepare, read_rows
 from eagleray_runtime.errors import ModelInvalid, RuntimeFailure
 from eagleray_runtime.models.architecture import Dense
@@ -94,12 +95,16 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
     if (finished := _finished(config, output)) is not None:
         log.info("an earlier attempt has completed the bundle at %s: only reporting it", output.uri)
         return finished
-    rows = replace(read_rows(config), start=read_start(config), code=code_of(config, checkpoints))
     found: list[Choice] = []
-    if config.search is not None:
-        config, found = search(config, config.search, rows, checkpoints, progress)
-    cleaned = clean(config, rows)
-    dataset = prepare(config, cleaned, cleaned.parts)
+    cleaned = None
+    if config.data.loading is Loading.STREAM:
+        dataset = survey.load(config, code_of(config, checkpoints))
+    else:
+        rows = replace(read_rows(config), start=read_start(config), code=code_of(config, checkpoints))
+        if config.search is not None:
+            config, found = search(config, config.search, rows, checkpoints, progress)
+        cleaned = clean(config, rows)
+        dataset = prepare(config, cleaned, cleaned.parts)
     plan, chosen = decide(config, dataset)
     progress.chosen = [*found, *dataset.chosen, *chosen]
     progress.epochs = config.training.epochs
@@ -122,9 +127,9 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
     return result.model_copy(update={"progress": told})
 
 
-def _cross_validate(config: TrainingConfig, cleaned: Cleaned, checkpoints: Store, progress: Progress) -> list[Metric]:
+def _cross_validate(config: TrainingConfig, cleaned: Cleaned | None, checkpoints: Store, progress: Progress) -> list[Metric]:
     wanted = config.evaluation.cross_validation
-    if wanted is None:
+    if wanted is None or cleaned is None:
         return []
 
     def score(number: int, fold: Dataset) -> Scores:

@@ -7,7 +7,7 @@ import numpy as np
 
 from eagleray_runtime.arrays import AnyArray, Floats
 from eagleray_runtime.contract.reports import Metric
-from eagleray_runtime.data.dataset import Dataset, Part
+from eagleray_runtime.data.dataset import AnyPart, Dataset
 from eagleray_runtime.models.heads import Head
 from eagleray_runtime.models.predictor import Predictor
 from eagleray_runtime.training import metrics
@@ -27,7 +27,7 @@ def evaluate(
 
     A part without rows has no metrics, nor has a part one that is not defined for it.
     """
-    parts: list[tuple[Literal["Training", "Validation", "Test"], Part]] = [
+    parts: list[tuple[Literal["Training", "Validation", "Test"], AnyPart]] = [
         ("Training", dataset.training),
         ("Validation", dataset.validation),
         ("Test", dataset.test),
@@ -47,9 +47,17 @@ def evaluate(
     return found
 
 
-def answers(predict: Callable[[AnyArray], Floats], head: Head, dataset: Dataset, part: Part) -> Answered:
+def outputs(predict: Callable[[AnyArray], Floats], part: AnyPart) -> tuple[Floats, AnyArray]:
+    """What `predict` gives for all rows of a part, which has any, [rows, outputs], and their targets [rows]."""
+    found = [(predict(x), y) for x, y in part.pieces()]
+    if len(found) == 1:
+        return found[0]
+    return np.concatenate([each for each, _ in found]), np.concatenate([y for _, y in found])
+
+
+def answers(predict: Callable[[AnyArray], Floats], head: Head, dataset: Dataset, part: AnyPart) -> Answered:
     """What a model with this head says of a part; `predict` gives its outputs before the head."""
-    return metrics.answers(head, dataset.preparation.target, predict(part.x), part.y)
+    return metrics.answers(head, dataset.preparation.target, *outputs(predict, part))
 
 
 def defined(of: Answered, names: Sequence[str]) -> dict[str, float]:

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -21,7 +22,8 @@ from eagleray_runtime.storage import Store
 from eagleray_runtime.training import metrics, optimizers
 from eagleray_runtime.training.checkpoints import Checkpoints
 from eagleray_runtime.training.course import Course
-from eagleray_runtime.training.order import dropout_stream, row_order
+from eagleray_runtime.training.evaluation import outputs
+from eagleray_runtime.training.order import dropout_stream, order_stream
 from eagleray_runtime.training.outcome import EpochEnd, FirstEpoch, Outcome
 from eagleray_runtime.training.patience import LOSS
 from eagleray_runtime.training.plan import Plan
@@ -138,16 +140,10 @@ def train(
 def _epoch(run: Run, dataset: Dataset, gradient: Network) -> float:
     """One pass over the training part; the mean loss that its steps saw, in the target's own unit."""
     plan, part, course = run.plan, dataset.training, run.course
-    x, y = part.x, part.y
-    if plan.batch_rows < part.rows:
-        order = row_order(plan.seed, course.epoch + 1, part.rows)
-        x, y = x[order], y[order]
     dropout = dropout_stream(plan.seed, course.epoch + 1) if plan.architecture.draws else None
     total = 0.0
-    for start in range(0, part.rows, plan.batch_rows):
-        rows = slice(start, start + plan.batch_rows)
-        batch = y[rows]
-        total += _gradient(run, x[rows], batch, gradient, dropout) * len(batch)
+    for x, y in part.batches(plan.batch_rows, partial(order_stream, plan.seed, course.epoch + 1)):
+        total += _gradient(run, x, y, gradient, dropout) * len(y)
         clip(plan.gradients, gradient.flat)
         run.optimizer.step(run.network.flat, gradient.flat, course.rate)
         course.step += 1
@@ -182,8 +178,8 @@ def _validation(run: Run, dataset: Dataset) -> tuple[float | None, float | None]
     part, plan = dataset.validation, run.plan
     if not part.rows:
         return None, None
-    outputs = run.network.forward(part.x)
+    found, y = outputs(run.network.forward, part)
     metric = None
     if plan.stop is not None and plan.stop_on != LOSS:
-        metric = metrics.value(plan.stop_on, metrics.answers(plan.architecture.head, dataset.preparation.target, outputs, part.y))
-    return plan.loss.mean(outputs, part.y)[0] * plan.unit, metric
+        metric = metrics.value(plan.stop_on, metrics.answers(plan.architecture.head, dataset.preparation.target, found, y))
+    return plan.loss.mean(found, y)[0] * plan.unit, metric

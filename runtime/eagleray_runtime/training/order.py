@@ -11,7 +11,12 @@ ORDER, DROPOUT, AUGMENTATION = 1, 2, 4
 
 def row_order(seed: int, epoch: int, rows: int) -> Integers:
     """Row numbers of an epoch (from 1). It depends on seed and epoch alone, so that an attempt resumes into the same order."""
-    return np.random.default_rng([seed, ORDER, epoch]).permutation(rows)
+    return order_stream(seed, epoch).permutation(rows)
+
+
+def order_stream(seed: int, epoch: int, lane: int = 0) -> np.random.Generator:
+    """The random numbers that order the rows of an epoch (from 1), or mix those of a lane (from 1) of rows that are streamed."""
+    return np.random.default_rng([seed, ORDER, epoch, *([lane] if lane else [])])
 
 
 def dropout_stream(seed: int, epoch: int, worker: int = 0) -> np.random.Generator:

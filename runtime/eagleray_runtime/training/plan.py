@@ -76,6 +76,7 @@ class Plan(Block):
 
     `start` is the digest of the bundle whose weights are taken instead of drawn ones, `base` where a pretrained model is and
     `tuning` how it is learned further. `batch_rows` are the rows of one step over all workers, each of `row_numbers` numbers;
+    `lanes` is in how many lanes they are streamed and `chunk_rows` how many are read at a time, both 0 where they are in memory;
     `unit` turns a loss of scaled targets into the target's own unit. `stop_on` is the metric of `stop`, which is None when all
     epochs are trained; `plateau` is that of ReduceOnPlateau. `precision` and `parallelism.strategy` may be Auto: the device that
     trains decides. `metrics` are those to tell of the finished model. `fingerprint` is the same for two runs only if a checkpoint
@@ -93,6 +94,8 @@ class Plan(Block):
     compile: Compilation = Compilation.NONE
     parallelism: Parallelism = Parallelism()
     batch_rows: int
+    lanes: int = 0
+    chunk_rows: int = 0
     row_numbers: int = 1
     epochs: int
     seed: int
@@ -158,7 +161,9 @@ def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]
         compile=training.compile,
         parallelism=_parallelism(config, architecture),
         batch_rows=batch,
-        row_numbers=math.prod(dataset.training.x.shape[1:]),
+        lanes=config.workers.max if dataset.chunk_rows else 0,
+        chunk_rows=dataset.chunk_rows,
+        row_numbers=math.prod(dataset.training.shape),
         epochs=training.epochs,
         seed=training.seed,
         unit=loss.unit(dataset.preparation.target.scale),
@@ -177,7 +182,7 @@ def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]
 def _architecture(config: TrainingConfig, dataset: Dataset, loss: LossType) -> Architecture:
     classes, base = len(dataset.classes), dataset.base
     if config.model.custom is not None:
-        return custom(config.model.custom, dataset.code, dataset.training.x[:PROBED_ROWS], classes, loss)
+        return custom(config.model.custom, dataset.code, next(dataset.training.pieces())[0][:PROBED_ROWS], classes, loss)
     if base is None:
         return build(config.model, dataset.inputs, classes, loss)
     goes_on = dataset.task == "LanguageModeling"
@@ -198,7 +203,7 @@ def _loss(loss: blocks.Loss, dataset: Dataset, chosen: _Chosen) -> Loss:
             raise ModelInvalid(
                 f"training.loss.classWeights Balanced does not go with {dataset.loss}: use CrossEntropy, or drop it"
             )
-        weights = balanced(dataset.training.y, len(dataset.classes))
+        weights = balanced(dataset.training.class_counts(len(dataset.classes)))
     scale = dataset.preparation.target.scale
     if dataset.loss is LossType.HUBER and loss.delta is None:
         chosen.add("training.loss.delta", f"{scale:.6g}", "one unit of the scaled target")
@@ -340,6 +345,7 @@ def _fingerprint(config: TrainingConfig, dataset: Dataset, plan: Plan) -> str:
         dataset.report.digest,
         dataset.preparation.model_dump(mode="json"),
         config.data.split.model_dump(mode="json"),
-        plan.model_dump(mode="json"),
+        # Another bound of the workers changes the order of the epochs to come, and what is learned so far is good for them.
+        plan.model_dump(mode="json", exclude={"lanes"}),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -29,8 +29,9 @@ from eagleray_runtime.storage import Store
 from eagleray_runtime.training.outcome import EpochEnd, FirstEpoch, Outcome
 from eagleray_runtime.training.plan import Plan
 from eagleray_runtime.training.progress import Progress
+from eagleray_runtime.training.torch_rows import received, sent
 from eagleray_runtime.training.torch_run import Run, require_compiler
-from eagleray_runtime.training.torch_step import arrays, epoch, held_out, over_workers
+from eagleray_runtime.training.torch_step import epoch, held_out, over_workers
 
 REPORT_SECONDS = 5.0
 """At most so often, counted from the end of the last report: Ray Train takes one report every two seconds, and `report` waits
@@ -100,7 +101,7 @@ def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progre
             "asked_at": time.time(),
             "start": ray.put(dict(dataset.start.parameters)) if dataset.start else None,
             "target": dataset.preparation.target.model_dump(mode="json"),
-            "parts": ray.put([arrays(part, plan.precision) for part in (dataset.training, dataset.validation)]),
+            "parts": ray.put([sent(part, plan.precision) for part in (dataset.training, dataset.validation)]),
         },
         # Always gloo: workers that were promised a GPU may find none; they make a group for NCCL themselves.
         torch_config=TorchConfig(backend="gloo"),
@@ -179,9 +180,7 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
     rank, world = context.get_world_rank(), context.get_world_size()
     # A node may promise a GPU that CUDA does not find; Ray names the device by the promise.
     device = ray.train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
-    training, validation = (
-        (torch.from_numpy(x.copy()).to(device), torch.from_numpy(y.copy()).to(device)) for x, y in ray.get(told["parts"])
-    )
+    training, validation = (received(part, device) for part in ray.get(told["parts"]))
     group = torch.distributed.new_group(backend="nccl") if device.type == "cuda" and world > 1 else None
     run = Run(plan, device, rank, world, group, ray.get(told["start"]) if told["start"] else None)
     checkpoint = ray.train.get_checkpoint()
@@ -202,8 +201,8 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
         # One reduction an epoch: the losses, and what only the first worker knows: the metric, and its wish to report.
         shared = [total, held, metric, *(float(wish and rank == 0) for wish in wishes)]
         total, held, metric, report, save = over_workers(run, shared)
-        loss = total / plan.loss.amount(training[1]) * plan.unit
-        valid = held / plan.loss.amount(validation[1]) * plan.unit if len(validation[1]) else None
+        loss = total / training.amount(plan.loss) * plan.unit
+        valid = held / validation.amount(plan.loss) * plan.unit if validation.rows else None
         diverged = not np.isfinite(loss)
         if diverged:
             break

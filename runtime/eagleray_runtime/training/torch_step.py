@@ -1,69 +1,47 @@
 """What a worker does with the rows of an epoch: it trains on its share of each step, and computes the losses of others."""
 
 import math
-from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import TypeAlias
 
-import numpy as np
 import torch
 import torch.distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from eagleray_runtime.arrays import AnyArray
-from eagleray_runtime.contract.blocks import Augmentation, Precision
-from eagleray_runtime.data.dataset import Part
 from eagleray_runtime.data.scaling import Affine
 from eagleray_runtime.models.torch_losses import total_loss
 from eagleray_runtime.training import metrics
-from eagleray_runtime.training.augmentation import KINDS
-from eagleray_runtime.training.order import dropout_stream, row_order
+from eagleray_runtime.training.order import dropout_stream
 from eagleray_runtime.training.patience import LOSS
 from eagleray_runtime.training.torch_parallel import interleaved
+from eagleray_runtime.training.torch_rows import Rows
 from eagleray_runtime.training.torch_run import Run
-
-Rows: TypeAlias = tuple[torch.Tensor, torch.Tensor]
-"""Prepared rows and targets of a part."""
-
-
-def arrays(part: Part, precision: Precision) -> tuple[AnyArray, AnyArray]:
-    """The rows of a part as numbers of the size that parameters have in that precision; whole numbers stay so."""
-    size = np.float64 if precision is Precision.FLOAT64 else np.float32
-    x, y = (values if values.dtype.kind == "i" else values.astype(size, copy=False) for values in (part.x, part.y))
-    return x, y
 
 
 def epoch(run: Run, part: Rows) -> float:
     """One pass over the training part; the sum of this worker's losses."""
-    x, y = part
     plan, course = run.plan, run.course
     if plan.architecture.draws:
         torch.manual_seed(int(dropout_stream(plan.seed, course.epoch + 1, run.rank).integers(2**31)))
-    augment = None
-    if plan.augmentation is not Augmentation.NONE:
-        augment = KINDS[plan.augmentation](plan.seed, course.epoch + 1, *x.shape[:3])
     parts = plan.gradients.accumulation_steps
-    total = torch.zeros((), device=x.device, dtype=run.dtype)
+    total = torch.zeros((), device=run.device, dtype=run.dtype)
     # The workers' gradients are averaged, so a sum over all rows needs their number as a factor.
     factors = {
-        rows: torch.tensor(run.world / rows, device=x.device, dtype=run.dtype)
-        for rows in (plan.batch_rows, len(y) % plan.batch_rows, len(y))
+        rows: torch.tensor(run.world / rows, device=run.device, dtype=run.dtype)
+        for rows in (plan.batch_rows, part.rows % plan.batch_rows, part.rows)
         if rows
     }
-    for share, batch in _batches(run, len(y), x.device):
-        rows = len(batch)
-        factor = (run.world / y[batch].sum()).to(run.dtype) if plan.loss.of_tokens else factors[rows]
+    for x, y, rows, tokens in part.steps(run):
+        factor = factors[rows] if tokens is None else (run.world / tokens).to(run.dtype)
         run.optimizer.zero_grad()
         # As many pieces on every worker, for what they do together waits for each of them; none without any row.
-        pieces = share.tensor_split(most) if (most := min(parts, math.ceil(rows / run.world))) > 1 else (share,)
-        for piece in pieces:
+        pieces = max(1, min(parts, math.ceil(rows / run.world)))
+        for number, (seen, right) in enumerate(zip(x.tensor_split(pieces), y.tensor_split(pieces), strict=True), start=1):
             # Gradients travel between workers once a step, with its last piece.
-            alone = piece is not pieces[-1] and isinstance(run.model, DistributedDataParallel)
+            alone = number < pieces and isinstance(run.model, DistributedDataParallel)
             with run.model.no_sync() if alone else nullcontext():
-                seen = x[piece] if augment is None else augment(x, piece)
                 with run.autocast():
                     outputs = run.model(seen)
-                loss = total_loss(plan.loss, outputs.to(run.dtype), y[piece])
+                loss = total_loss(plan.loss, outputs.to(run.dtype), right)
                 run.scaler.scale(loss).backward(factor)
                 total += loss.detach()
         _step(run)
@@ -73,21 +51,22 @@ def epoch(run: Run, part: Rows) -> float:
 
 def held_out(run: Run, part: Rows, target: Affine) -> tuple[float, float]:
     """The sum of the losses of this worker's share of the validation part; of the first worker also the metric of the whole."""
-    plan, rows = run.plan, len(part[1])
+    plan, loss = run.plan, 0.0
+    is_measured = plan.stop is not None and plan.stop_on != LOSS
+    found: list[tuple[torch.Tensor, torch.Tensor]] = []
     run.network.eval()
-    with torch.no_grad(), run.autocast():
-        x, y = (values[run.rank :: run.world] for values in part)
-        # In as many pieces on every worker, for a network that is shared out is computed by all of them together.
-        outputs = run.network.in_pieces(x, math.ceil(rows / run.world)).to(run.dtype)
+    for x, y, rows, _ in part.held_out(run):
+        with torch.no_grad(), run.autocast():
+            # In as many pieces on every worker, for a network that is shared out is computed by all of them together.
+            outputs = run.network.in_pieces(x, math.ceil(rows / run.world)).to(run.dtype)
+        loss += float(total_loss(plan.loss, outputs, y))
+        if is_measured:
+            found.append((interleaved(outputs.double().cpu(), rows, run.world), interleaved(y.cpu(), rows, run.world)))
     run.network.train()
-    loss = float(total_loss(plan.loss, outputs, y))
-    if plan.stop is None or plan.stop_on == LOSS:
+    if run.rank or not is_measured:
         return loss, 0.0
-    of_all = interleaved(outputs.double().cpu(), rows, run.world)
-    if run.rank:
-        return loss, 0.0
-    of = metrics.answers(plan.architecture.head, target, of_all.numpy(), part[1].cpu().numpy())
-    return loss, metrics.value(plan.stop_on, of)
+    of_all, right = (torch.cat(pieces).numpy() for pieces in zip(*found, strict=True))
+    return loss, metrics.value(plan.stop_on, metrics.answers(plan.architecture.head, target, of_all, right))
 
 
 def over_workers(run: Run, values: list[float]) -> list[float]:
@@ -97,16 +76,6 @@ def over_workers(run: Run, values: list[float]) -> list[float]:
     sums = torch.tensor(values, dtype=torch.float64)
     torch.distributed.all_reduce(sums)
     return [float(value) for value in sums]
-
-
-def _batches(run: Run, rows: int, device: torch.device) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """This worker's share of each step's rows, and the step's rows over all workers."""
-    plan = run.plan
-    order = np.arange(rows) if plan.batch_rows >= rows else row_order(plan.seed, run.course.epoch + 1, rows)
-    numbers = torch.from_numpy(order).to(device)
-    for start in range(0, rows, plan.batch_rows):
-        batch = numbers[start : start + plan.batch_rows]
-        yield batch[run.rank :: run.world] if run.world > 1 else batch, batch
 
 
 def _step(run: Run) -> None:

@@ -20,7 +20,7 @@ from eagleray_runtime.storage import Store
 from eagleray_runtime.training import metrics
 from eagleray_runtime.training.crossvalidation import Scores, cross_validate
 from eagleray_runtime.training.engines import below, train
-from eagleray_runtime.training.evaluation import answers
+from eagleray_runtime.training.evaluation import answers, outputs
 from eagleray_runtime.training.halving import Rungs, is_rung
 from eagleray_runtime.training.patience import LOSS
 from eagleray_runtime.training.plan import Plan, decide
@@ -170,5 +170,5 @@ def judged(metric: str, plan: Plan, predict: Callable[[AnyArray], Floats], datas
     """The loss, in the target's own unit, or a metric of the validation part; `predict` gives outputs before the head."""
     part = dataset.validation
     if metric == LOSS:
-        return plan.loss.mean(predict(part.x), part.y)[0] * plan.unit
+        return plan.loss.mean(*outputs(predict, part))[0] * plan.unit
     return metrics.value(metric, answers(predict, plan.architecture.head, dataset, part))

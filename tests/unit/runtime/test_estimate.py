@@ -8,11 +8,25 @@ from eagleray_runtime.contract.blocks import Engine
 from eagleray_runtime.contract.config import WorkerBounds
 from eagleray_runtime.contract.reports import DataReport
 from eagleray_runtime.data.dataset import load
+from eagleray_runtime.data.streaming import POOL_NUMBERS
 from eagleray_runtime.models.architecture import Dense
 from eagleray_runtime.reports import Reporter
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import driver, numpy_engine
-from eagleray_runtime.training.estimate import CUDA_BYTES, GPU, MIB, NUMPY, TORCH, after_training, estimate, judged, refined
+from eagleray_runtime.training.estimate import (
+    CHUNK_COPIES,
+    CUDA_BYTES,
+    GPU,
+    MIB,
+    NUMBERS_READ,
+    NUMPY,
+    POOL_COPIES,
+    TORCH,
+    after_training,
+    estimate,
+    judged,
+    refined,
+)
 from eagleray_runtime.training.outcome import FirstEpoch
 from eagleray_runtime.training.plan import decide
 from eagleray_runtime.training.progress import Progress
@@ -57,6 +71,22 @@ def test_the_formulas(plan):
     assert found.duration_seconds == pytest.approx(seconds, abs=0.1)
     assert found.gpu_memory is None
     assert found.error_percent is None
+
+
+@pytest.mark.parametrize(("workers", "lanes_of_each"), [(ONE, 8), (FOUR, 2)])
+def test_rows_that_are_streamed_take_the_memory_of_those_that_are_mixed_and_read_and_the_time_to_read_them(
+    plan, workers, lanes_of_each
+):
+    held = plan(epochs=10)
+    streamed = held.model_copy(update={"lanes": 8, "chunk_rows": 5000})
+    one, other = (estimate(each, Engine.TORCH, workers, DATA, trainings=1) for each in (held, streamed))
+    mixed = (POOL_NUMBERS + lanes_of_each * 5000 * 100) * 4
+    rows = POOL_COPIES * mixed + CHUNK_COPIES * 5000 * 100 * 8
+    in_memory = 1_250_000 * 100 * (8 + 8 + 4)
+    assert mebibytes(one.memory) - mebibytes(other.memory) == pytest.approx((in_memory - rows) / MIB, abs=2)
+    once = 1_250_000 * 100 / NUMBERS_READ
+    reading = 10 * 2 * once / workers.min + 3 * once
+    assert other.duration_seconds - one.duration_seconds == pytest.approx(reading, abs=0.1)
 
 
 def test_of_a_gpu_its_own_memory_is_told(plan):

@@ -236,7 +236,7 @@ def test_a_worker_tells_its_epochs_and_what_it_chose_and_goes_on_from_its_checkp
     from ray.train import Checkpoint
 
     from eagleray_runtime.training import torch_engine
-    from eagleray_runtime.training.torch_step import arrays
+    from eagleray_runtime.training.torch_rows import sent
 
     config = perceptron(FOUR_EPOCHS | {"checkpoint": {"everyEpochs": 2}}, workers=1)
     dataset = load(config)
@@ -257,7 +257,7 @@ def test_a_worker_tells_its_epochs_and_what_it_chose_and_goes_on_from_its_checkp
     def worked(checkpoint):
         monkeypatch.setattr(torch_engine.ray.train, "get_checkpoint", lambda: checkpoint)
         told = {"plan": plan.model_dump(mode="json"), "target": dataset.preparation.target.model_dump(mode="json")}
-        parts = [arrays(part, plan.precision) for part in (dataset.training, dataset.validation)]
+        parts = [sent(part, plan.precision) for part in (dataset.training, dataset.validation)]
         return torch_engine._worker(told | {"parts": parts, "asked_at": torch_engine.time.time() - 3.0, "start": None})
 
     whole = worked(None)

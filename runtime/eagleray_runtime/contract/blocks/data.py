@@ -38,6 +38,13 @@ class DataFormat(StrEnum):
     TEXT = "Text"
 
 
+class Loading(StrEnum):
+    """Where rows are while they are learned from."""
+
+    MEMORY = "Memory"
+    STREAM = "Stream"
+
+
 class Augmentation(StrEnum):
     """How pictures are changed each time that they are learned from."""
 
@@ -388,6 +395,27 @@ class Data(Block):
         ),
         Rule("!has(self.secretRef) || has(self.uri)", "secretRef goes with uri"),
         Rule(
+            "self.loading == 'Memory' || (has(self.uri) && has(self.target) && !has(self.sequence) && !has(self.text) && "
+            "self.format in ['Auto', 'CSV', 'Parquet', 'JSONLines'])",
+            "loading Stream reads rows of CSV, Parquet or JSON Lines from uri, and needs a target: drop sequence and text, or "
+            "use Memory",
+        ),
+        Rule(
+            "self.loading == 'Memory' || (self.split.method in ['Auto', 'Random'] && !has(self.split.validationUri) && "
+            "!has(self.split.testUri))",
+            "loading Stream deals each row by itself: use split.method Random or Auto, without validationUri and testUri",
+        ),
+        Rule(
+            "self.loading == 'Memory' || (!(self.preparation.missingNumeric in ['Median', 'MostFrequent']) && "
+            "self.preparation.duplicates == 'Keep' && self.preparation.scaling != 'Robust' && "
+            "self.preparation.outliers != 'IQR' && self.preparation.outlierAction == 'Clip' && "
+            "(!has(self.preparation.overrides) || self.preparation.overrides.all(o, "
+            "(!has(o.missingNumeric) || !(o.missingNumeric in ['Median', 'MostFrequent'])) && "
+            "(!has(o.scaling) || o.scaling != 'Robust') && (!has(o.outliers) || o.outliers != 'IQR'))))",
+            "loading Stream never sees all rows at once: no missingNumeric Median or MostFrequent, duplicates Drop or Error, "
+            "scaling Robust, outliers IQR or outlierAction DropRow",
+        ),
+        Rule(
             "has(self.uri) || !(has(self.split.validationUri) || has(self.split.testUri))",
             "split.validationUri and split.testUri go with uri",
         ),
@@ -418,6 +446,12 @@ class Data(Block):
         "name's ending (.csv, .parquet, .npz, .jsonl, .ndjson). "
         "Family ConvolutionalNetwork learns from ImageFolder, or from NPZ with an array of images [rows, height, width] or "
         "[rows, height, width, channels].",
+    )
+    loading: Loading = Field(
+        Loading.MEMORY,
+        description="Where the rows are while they are learned from. Memory: in the memory of each worker, and of the driver, "
+        "which reads them. Stream: in the store, from where each worker reads its share anew in each epoch, some at a time (of "
+        "Parquet a row group); for rows that are more than the memory. Default Memory.",
     )
     image: Image | None = Field(
         None,
