@@ -183,7 +183,7 @@ def test_a_file_that_changes_while_it_is_learned_from_is_told(streamed, tmp_path
 def test_a_file_that_is_gone_while_it_is_learned_from_is_the_stores_refusal(streamed, tmp_path, name):
     dataset = survey.load(streamed(name), {})
     (tmp_path / name).unlink()
-    with pytest.raises(StoreRefused, match=rf"cannot read {name}: .*check bucket or claim"):
+    with pytest.raises(StoreRefused, match=rf"cannot read {name}: .*check folder"):
         list(dataset.training.pieces())
 
 
