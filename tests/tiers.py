@@ -20,10 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 REPOSITORY = Path(__file__).parents[1]
 FAST = "not (stores or torch or ray or integration or faults or e2e)"
 TORCH_FREE_BYTES = 15 * 2**30
+LONGEST_SECONDS = 3600
+"""Of a tier, with what it has to build where nothing is there yet."""
 
 
 @dataclass(frozen=True)
@@ -118,15 +121,24 @@ def run(tier: Tier, told: Path | None) -> Outcome:
     command = [sys.executable, "-m", "pytest", "-q", *tier.options, "-m", tier.markers, "tests"]
     environment = os.environ | tier.environment()
     if told is None:
-        code = subprocess.run(command, cwd=REPOSITORY, env=environment, check=False).returncode
+        code = exit_code(command, environment, None)
     else:
         with told.open("w") as output:
-            ended = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=output, stderr=output, check=False)
-        code = ended.returncode
+            code = exit_code(command, environment, output)
     seconds = time.monotonic() - begin
     words = "passed" if code == 0 else f"FAILED (pytest's exit code {code})"
     say("\n".join([f"\n=== {tier.name}: {words} after {seconds:.0f} s", told.read_text() if told else ""]))
     return Outcome(tier.name, code == 0, words, seconds)
+
+
+def exit_code(command: list[str], environment: dict[str, str], output: TextIO | None) -> int:
+    """How pytest ends; where it does not end in time it tells where its threads stand, and is ended."""
+    with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=output, stderr=output) as process:
+        try:
+            return process.wait(LONGEST_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)
+            return process.wait()
 
 
 def side_by_side(tiers: list[Tier]) -> list[Outcome]:
