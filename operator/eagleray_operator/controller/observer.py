@@ -9,7 +9,7 @@ from eagleray_operator.api.modeldeployment import ModelDeployment
 from eagleray_operator.api.trainingjob import TrainingJob
 from eagleray_operator.cluster.port import Addresses, Cluster, Manifest, ProbeResult, Ref
 from eagleray_operator.controller.cache import Cache
-from eagleray_operator.reconcilers import modeldeployment, trainingjob
+from eagleray_operator.reconcilers import inputs, modeldeployment
 from eagleray_operator.reconcilers.plan import Observed
 from eagleray_runtime.contract.reports import Report
 
@@ -32,7 +32,7 @@ class Observer:
         """The resource's children, references, answers and reports at this moment."""
         metadata = resource.metadata
         if isinstance(resource, TrainingJob):
-            kind, wanted = names.TRAINING_JOB, trainingjob.references(resource)
+            kind, wanted = names.TRAINING_JOB, inputs.references(resource)
         else:
             kind, wanted = names.MODEL_DEPLOYMENT, modeldeployment.references(resource)
         missing = [needed for needed in NEEDED_KINDS[kind] if not await self._cluster.serves(needed)]

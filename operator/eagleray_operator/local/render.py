@@ -12,7 +12,7 @@ from eagleray_operator.api.trainingjob import TrainingJob
 from eagleray_operator.cluster.admission import judges
 from eagleray_operator.cluster.port import Manifest, Ref
 from eagleray_operator.local.manifests import admit, read
-from eagleray_operator.reconcilers import modeldeployment, trainingjob
+from eagleray_operator.reconcilers import inputs, modeldeployment, trainingjob
 from eagleray_operator.reconcilers.plan import Observed, Plan
 from eagleray_operator.settings import Settings
 
@@ -57,7 +57,7 @@ def _plan(manifest: Manifest, known: Mapping[Ref, Manifest], settings: Settings)
     now = datetime.now(UTC)
     if manifest["kind"] == names.TRAINING_JOB:
         job = TrainingJob.model_validate(manifest)
-        return trainingjob.reconcile(job, _observed(trainingjob.references(job), known), settings, now, b"")
+        return trainingjob.reconcile(job, _observed(inputs.references(job), known), settings, now, b"")
     deployment = ModelDeployment.model_validate(manifest)
     return modeldeployment.reconcile(deployment, _observed(modeldeployment.references(deployment), known), settings, now, b"")
 

@@ -1,97 +1,45 @@
 """Decides what a TrainingJob needs now."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from eagleray_operator.api import names
-from eagleray_operator.api.conditions import ConditionStatus, ConditionType, find
+from eagleray_operator.api.conditions import ConditionType, find
 from eagleray_operator.api.reasons import Reason
-from eagleray_operator.api.trainingjob import Attempt, Evaluation, Progress, TrainingJob, TrainingJobStatus
+from eagleray_operator.api.trainingjob import Attempt, Evaluation, TrainingJob, TrainingJobStatus
 from eagleray_operator.children import claim, configmap, networkpolicy, rayjob, secret
 from eagleray_operator.cluster.port import Manifest, Ref
-from eagleray_operator.reconcilers import autoscaling, causes, engines, gates, placement, reports, retry, starting, timing
+from eagleray_operator.reconcilers import (
+    autoscaling,
+    causes,
+    engines,
+    gates,
+    inputs,
+    jobconditions,
+    placement,
+    reports,
+    retry,
+    starting,
+    timing,
+)
 from eagleray_operator.reconcilers.attempts import FINAL, AttemptState, Finding, examine
 from eagleray_operator.reconcilers.causes import Cause
 from eagleray_operator.reconcilers.plan import Deletion, Observed, Plan
 from eagleray_operator.reconcilers.prerequisites import unmet
 from eagleray_operator.reconcilers.starting import Start
-from eagleray_operator.reconcilers.summary import Conditions, transition
 from eagleray_operator.settings import Settings
-from eagleray_runtime.contract.blocks import Engine
-from eagleray_runtime.contract.reports import Stage
-
-STAGE_REASON = {
-    Stage.PREPARING: Reason.PREPARING,
-    Stage.TRAINING: Reason.TRAINING,
-    Stage.EVALUATING: Reason.EVALUATING,
-    Stage.SAVING: Reason.SAVING,
-}
 
 LEFT_OVER_SECONDS = 60
 """How long the pods of a finished job may take to go by themselves before we delete its RayJob."""
-
-
-@dataclass(frozen=True)
-class State:
-    """What the job's conditions are told from."""
-
-    progressing: tuple[ConditionStatus, Reason, str]
-    outcome: tuple[ConditionStatus, Reason, str]
-    suspended: bool = False
-
-
-def references(job: TrainingJob) -> set[Ref]:
-    """Objects that must exist before the job can start; a ConfigMap is looked up only until then."""
-    found = set()
-    if job.spec.data.config_map_ref is not None and not job.status.attempts:
-        found.add(Ref("ConfigMap", job.metadata.namespace, job.spec.data.config_map_ref.name))
-    custom = job.spec.model.custom
-    if custom is not None and custom.config_map_ref is not None and not job.status.attempts:
-        found.add(Ref("ConfigMap", job.metadata.namespace, custom.config_map_ref.name))
-    if (other := starting.reference(job)) is not None and not finished(job.status):
-        found.add(other)
-    return found
-
-
-def finished(status: TrainingJobStatus) -> bool:
-    """Whether the job has come to its end."""
-    summary = find(status.conditions, ConditionType.SUCCEEDED)
-    return status.completion_time is not None and summary is not None and summary.status != "Unknown"
 
 
 def reconcile(job: TrainingJob, observed: Observed, settings: Settings, now: datetime, key: bytes) -> Plan:
     """The plan for a job at that moment; `key` is the operator's own, from which Ray's token is derived."""
     if job.metadata.deletion_timestamp:
         return Plan()
-    if finished(job.status):
+    if jobconditions.finished(job.status):
         return _after_the_end(job, observed, now)
     return _run(job, observed, settings, now, key)
-
-
-def _without_rows(job: TrainingJob, observed: Observed) -> Cause | None:
-    """The key of a ConfigMap that is there without it: its pod would wait for a volume without saying why."""
-    rows = job.spec.data.config_map_ref
-    return None if rows is None else _without_key(job, observed, rows.name, rows.key)
-
-
-def _without_code(job: TrainingJob, observed: Observed) -> Cause | None:
-    """The module of the entrypoint, which a ConfigMap is there without."""
-    custom = job.spec.model.custom
-    if custom is None or custom.config_map_ref is None:
-        return None
-    return _without_key(job, observed, custom.config_map_ref.name, f"{custom.entrypoint.partition(':')[0]}.py")
-
-
-def _without_key(job: TrainingJob, observed: Observed, name: str, key: str) -> Cause | None:
-    found = observed.references.get(Ref("ConfigMap", job.metadata.namespace, name))
-    if found is None:
-        return None
-    keys = sorted({**(found.get("data") or {}), **(found.get("binaryData") or {})})
-    if key in keys:
-        return None
-    words = f"ConfigMap {name} has no key {key}; it has {', '.join(keys) or 'none'}. Add it; this goes on by itself."
-    return Cause(Reason.REFERENCE_NOT_FOUND, words)
 
 
 def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime, key: bytes) -> Plan:
@@ -105,21 +53,21 @@ def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime
         return _fail(job, status, observed, cause, now)
 
     origin = starting.start_of(job, observed, settings)
-    problem = unmet(observed) or _without_rows(job, observed) or _without_code(job, observed)
+    problem = unmet(observed) or inputs.without_key(job, observed)
     if problem is not None and (observed.missing_kinds or not status.attempts):
-        return _conclude(job, status, _held_up(problem), Plan(requeue_after=10), now, accepted=problem)
+        return jobconditions.conclude(job, status, jobconditions.held_up(problem), Plan(requeue_after=10), now, accepted=problem)
     attempt = status.attempts[-1] if status.attempts else None
     # One that was made just before a crash is not in the status, but it runs.
     started = observed.child(Ref("RayJob", job.metadata.namespace, names.ray_job(job.metadata.name, 1))) is not None
     if attempt is None and job.spec.suspend and not started:
-        return _conclude(job, status, _suspended(), Plan(), now)
+        return jobconditions.conclude(job, status, jobconditions.suspended(), Plan(), now)
     begins = not started if attempt is None else attempt.end_time is not None
     if origin.problem is not None and begins:
         return _without_origin(job, status, origin.problem, now)
     if attempt is None or attempt.end_time is not None:
         if attempt is not None and now < (start := retry.next_time(_time(attempt.end_time), len(status.attempts))):
             wait = (start - now).total_seconds()
-            return _conclude(job, status, _recovering(status, attempt), Plan(requeue_after=wait), now)
+            return jobconditions.conclude(job, status, jobconditions.recovering(status, attempt), Plan(requeue_after=wait), now)
         number = attempt.number + 1 if attempt else 1
         attempt = Attempt(number=number, start_time=now, from_epoch=attempt.to_epoch if attempt else 0)
         status = status.model_copy(update={"start_time": status.start_time or now})
@@ -148,19 +96,21 @@ def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime
         waits.append(finding.look_again)
     plan = replace(plan, delete=_old_attempts(job, attempt, observed), requeue_after=min(waits, default=None))
     if job.spec.suspend:
-        state = _suspended() if finding.state is AttemptState.SUSPENDED else _suspending()
+        state = jobconditions.suspended() if finding.state is AttemptState.SUSPENDED else jobconditions.suspending()
     else:
-        state = _underway(job, status, attempt, finding, observed)
-    return _conclude(job, status, state, plan, now, accepted=problem)
+        running = [pod for pod in observed.of_kind("Pod") if pod.get("status", {}).get("phase") == "Running"]
+        ray_job = observed.child(_ray_job(job, attempt))
+        state = jobconditions.underway(job, status, attempt, finding, ray_job, len(running))
+    return jobconditions.conclude(job, status, state, plan, now, accepted=problem)
 
 
 def _without_origin(job: TrainingJob, status: TrainingJobStatus, problem: Cause, now: datetime) -> Plan:
     """The model is not there that training starts from; a job that makes it is waited for."""
     plan = Plan(requeue_after=10)
     if problem.reason is not Reason.WAITING_FOR_JOB:
-        return _conclude(job, status, _held_up(problem), plan, now, accepted=problem)
-    state = State(("True", problem.reason, problem.message), ("Unknown", problem.reason, problem.message))
-    return _conclude(job, status, state, plan, now)
+        return jobconditions.conclude(job, status, jobconditions.held_up(problem), plan, now, accepted=problem)
+    state = jobconditions.State(("True", problem.reason, problem.message), ("Unknown", problem.reason, problem.message))
+    return jobconditions.conclude(job, status, state, plan, now)
 
 
 def _children(
@@ -255,7 +205,7 @@ def _attempt_failed(
         words = f"{failures} attempts failed, the last by {cause.reason}: {cause.message}"
         return _fail(job, status, observed, Cause(Reason.BACKOFF_LIMIT_EXCEEDED, words), now)
     wait = (retry.next_time(now, len(status.attempts)) - now).total_seconds()
-    return _conclude(job, status, _recovering(status, ended), Plan(requeue_after=wait), now)
+    return jobconditions.conclude(job, status, jobconditions.recovering(status, ended), Plan(requeue_after=wait), now)
 
 
 def _old_attempts(job: TrainingJob, attempt: Attempt, observed: Observed) -> tuple[Deletion, ...]:
@@ -286,16 +236,16 @@ def _succeed(job: TrainingJob, status: TrainingJobStatus, now: datetime) -> Plan
     model = status.model
     scores = [f"{metric.name} {metric.value:.4g} on {metric.part}" for metric in measured.metrics if metric.part == "Test"]
     message = f"Saved {model.digest if model else ''} to {model.uri if model else ''}. {', '.join(scores)}".strip()
-    state = State(("False", Reason.COMPLETED, message), ("True", Reason.COMPLETED, message))
-    return _conclude(job, status, state, Plan(requeue_after=LEFT_OVER_SECONDS), now)
+    state = jobconditions.State(("False", Reason.COMPLETED, message), ("True", Reason.COMPLETED, message))
+    return jobconditions.conclude(job, status, state, Plan(requeue_after=LEFT_OVER_SECONDS), now)
 
 
 def _fail(job: TrainingJob, status: TrainingJobStatus, observed: Observed, cause: Cause, now: datetime) -> Plan:
     if status.attempts and status.attempts[-1].end_time is None:
         status = reports.with_attempt(status, timing.given_up(status.attempts[-1], cause, now))
     status = status.model_copy(update={"completion_time": now})
-    state = State(("False", cause.reason, cause.message), ("False", cause.reason, cause.message))
-    return _conclude(job, status, state, Plan(delete=tuple(map(_as_seen, _left_over(status, observed)))), now)
+    state = jobconditions.State(("False", cause.reason, cause.message), ("False", cause.reason, cause.message))
+    return jobconditions.conclude(job, status, state, Plan(delete=tuple(map(_as_seen, _left_over(status, observed)))), now)
 
 
 def _left_over(status: TrainingJobStatus, observed: Observed) -> list[Manifest]:
@@ -336,10 +286,10 @@ def _after_the_end(job: TrainingJob, observed: Observed, now: datetime) -> Plan:
     status = None
     if job.status.observed_generation != job.metadata.generation:
         # kubectl wait refuses conditions of an older generation; what may still change of a finished job changes nothing.
-        conditions = [
-            condition.model_copy(update={"observed_generation": job.metadata.generation}) for condition in job.status.conditions
-        ]
-        status = _dump(job.status.model_copy(update={"observed_generation": job.metadata.generation, "conditions": conditions}))
+        generation = job.metadata.generation
+        conditions = [condition.model_copy(update={"observed_generation": generation}) for condition in job.status.conditions]
+        told = job.status.model_copy(update={"observed_generation": generation, "conditions": conditions})
+        status = jobconditions.dump(told)
     return Plan(delete=delete, status=status, requeue_after=min(waits).total_seconds() if waits else None)
 
 
@@ -348,107 +298,6 @@ def _deadline(job: TrainingJob, status: TrainingJobStatus) -> datetime | None:
     if seconds is None or status.start_time is None:
         return None
     return status.start_time + timedelta(seconds=seconds)
-
-
-def _underway(job: TrainingJob, status: TrainingJobStatus, attempt: Attempt, finding: Finding, observed: Observed) -> State:
-    if finding.cause is not None:
-        held = ("False", finding.cause.reason, finding.cause.message)
-        return State(held, ("Unknown", finding.cause.reason, finding.cause.message))  # type: ignore[arg-type]
-    progress = status.progress
-    if finding.state is AttemptState.RUNNING and progress is not None and progress.stage is not None:
-        reason = STAGE_REASON[progress.stage]
-        least, most = _bounds(job, attempt, observed)
-        workers = f"{progress.workers} of {least}..{most} workers"
-        message = f"Epoch {progress.epoch} of {progress.epochs}, {workers}, attempt {attempt.number}"
-        message = f"{_training(job, status, progress)}{message}"
-        if attempt.from_epoch:
-            message += f" from epoch {attempt.from_epoch}"
-        if progress.workers < most and most > least:
-            message += "; more workers join as capacity appears"
-        if (least, most) != (job.spec.workers.min, job.spec.workers.most):
-            message += "; the next attempt takes the changed spec.workers"
-        return State(("True", reason, message), ("Unknown", reason, message))
-    pods = [pod for pod in observed.of_kind("Pod") if pod.get("status", {}).get("phase") == "Running"]
-    engine, _ = engines.for_training(job.spec)
-    wanted = 1 if engine is Engine.NUMPY else 1 + job.spec.workers.min
-    message = f"{min(len(pods), wanted)} of {wanted} pods run, attempt {attempt.number}."
-    return State(("True", Reason.STARTING, message), ("Unknown", Reason.STARTING, message))
-
-
-def _training(job: TrainingJob, status: TrainingJobStatus, progress: Progress) -> str:
-    """Which of several trainings runs, as the beginning of a message."""
-    over_folds = job.spec.evaluation.cross_validation
-    if progress.trial and status.search:
-        fold = f", fold {progress.fold} of {over_folds.folds}" if progress.fold and over_folds else ""
-        return f"Trial {progress.trial} of {status.search.trials}{fold}: "
-    return f"Training {progress.fold} of {over_folds.folds + 1}: " if progress.fold and over_folds else ""
-
-
-def _bounds(job: TrainingJob, attempt: Attempt, observed: Observed) -> tuple[int, int]:
-    """Fewest and most workers of the running attempt, which keeps those that it began with."""
-    live = observed.child(_ray_job(job, attempt))
-    groups = live["spec"]["rayClusterSpec"].get("workerGroupSpecs") if live else None
-    return (groups[0]["minReplicas"], groups[0]["maxReplicas"]) if groups else (1, 1)
-
-
-def _recovering(status: TrainingJobStatus, attempt: Attempt) -> State:
-    trial = status.progress.trial if status.progress else None
-    reached = f"trial {trial}" if trial else f"epoch {attempt.to_epoch}"
-    message = f"Attempt {attempt.number} ended by {attempt.reason}: {attempt.message} The next goes on from {reached}."
-    return State(("True", Reason.RECOVERING, message), ("Unknown", Reason.RECOVERING, message))
-
-
-def _suspended() -> State:
-    message = "spec.suspend is true: the pods are given back, the checkpoint is kept. Set it to false to go on."
-    return State(("False", Reason.SUSPENDED, message), ("Unknown", Reason.SUSPENDED_BY_USER, message), suspended=True)
-
-
-def _suspending() -> State:
-    message = "spec.suspend is true: the pods are being given back."
-    return State(("True", Reason.SUSPENDED, message), ("Unknown", Reason.SUSPENDED_BY_USER, message))
-
-
-def _held_up(problem: Cause) -> State:
-    return State(("False", problem.reason, problem.message), ("Unknown", problem.reason, problem.message))
-
-
-def _conclude(
-    job: TrainingJob,
-    status: TrainingJobStatus,
-    state: State,
-    plan: Plan,
-    now: datetime,
-    accepted: Cause | None = None,
-) -> Plan:
-    conditions = Conditions(job.metadata.generation)
-    if accepted is None:
-        conditions.set(ConditionType.ACCEPTED, "True", Reason.ACCEPTED)
-    else:
-        conditions.set(ConditionType.ACCEPTED, "False", accepted.reason, accepted.message)
-    conditions.set(ConditionType.SUCCEEDED, *state.outcome)
-    conditions.set(ConditionType.PROGRESSING, *state.progressing)
-    suspended: ConditionStatus = "True" if state.suspended else "False"
-    conditions.set(ConditionType.SUSPENDED, suspended, Reason.SUSPENDED_BY_USER if state.suspended else Reason.NOT_SUSPENDED)
-    outcome, reason, message = state.outcome
-    passed = gates.verdict(status.evaluation.gates if status.evaluation else []) if outcome == "True" else gates.NOT_EVALUATED
-    conditions.set(ConditionType.GATE_PASSED, *passed)
-    for type_, wanted in ((ConditionType.COMPLETE, "True"), (ConditionType.FAILED, "False")):
-        if outcome == wanted:
-            conditions.set(type_, "True", reason, message)
-        else:
-            conditions.set(type_, "False", Reason.NOT_FINISHED if outcome == "Unknown" else reason)
-    if state.progressing[1] is not Reason.TRAINING:
-        status = reports.without_running_trials(status)
-    settled = conditions.settled(job.status.conditions, now)
-    new = status.model_copy(update={"observed_generation": job.metadata.generation, "conditions": settled})
-    if new != job.status:
-        new = timing.booked(job.status, timing.at_rest(job.status, new), job.metadata.creation_timestamp or now, now)
-    events = transition(job.status.conditions, settled, ConditionType.SUCCEEDED, "Train")
-    return replace(plan, status=_dump(new), events=events)
-
-
-def _dump(status: TrainingJobStatus) -> dict[str, Any]:
-    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def _time(value: datetime | None) -> datetime:

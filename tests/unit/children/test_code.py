@@ -7,7 +7,7 @@ import pytest
 from eagleray_operator.api.conditions import ConditionType, find
 from eagleray_operator.api.trainingjob import TrainingJobStatus
 from eagleray_operator.cluster.port import Ref
-from eagleray_operator.reconcilers import modeldeployment, trainingjob
+from eagleray_operator.reconcilers import inputs, modeldeployment, trainingjob
 from eagleray_operator.reconcilers.plan import Observed
 from tests.support.makers import DIGEST, KEY, NOW, SETTINGS, deployment, job, job_manifest
 
@@ -66,7 +66,7 @@ class TestAJob:
     )
     def test_it_waits_for_its_code_and_says_so(self, held, words):
         wanted = of_code(configMapRef={"name": "churn-code"})
-        assert CODE in trainingjob.references(wanted)
+        assert CODE in inputs.references(wanted)
         observed = Observed(references={CODE: held} if held else {}, absent=frozenset() if held else frozenset({CODE}))
         plan = trainingjob.reconcile(wanted, observed, SETTINGS, NOW, KEY)
         accepted = find(TrainingJobStatus.model_validate(plan.status).conditions, ConditionType.ACCEPTED)

@@ -3,8 +3,10 @@
 import pytest
 
 from eagleray_operator.cluster.port import Ref
+from eagleray_operator.reconcilers.inputs import references
+from eagleray_operator.reconcilers.jobconditions import finished
 from eagleray_operator.reconcilers.plan import Plan
-from eagleray_operator.reconcilers.trainingjob import finished, reconcile, references
+from eagleray_operator.reconcilers.trainingjob import reconcile
 from eagleray_runtime.contract.config import TrainingConfig
 from tests.support.makers import DIGEST, KEY, NOW, SETTINGS, condition, job, job_manifest, later, live, observed, result
 
