@@ -55,7 +55,7 @@ def with_torch() -> dict[str, str]:
     key = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()[:12]
     # By this name tools know that it is not a project's own code: hypothesis would read each module for constants.
     folder = cache() / f"torch-{key}" / "site-packages"
-    done = folder.parent / "complete"
+    done = folder / "complete"
     if not done.exists():
         shutil.rmtree(folder.parent, ignore_errors=True)
         install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
@@ -69,7 +69,7 @@ def with_torch() -> dict[str, str]:
 def no_room_for_torch() -> str | None:
     existing = next(folder for folder in (cache(), *cache().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    if any(cache().glob("torch-*/complete")) or free >= TORCH_FREE_BYTES:
+    if any(cache().glob("torch-*/site-packages/complete")) or free >= TORCH_FREE_BYTES:
         return None
     return f"torch needs {TORCH_FREE_BYTES // 2**30} GB of disk, {free // 2**30} GB are free under {existing}"
 
