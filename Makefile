@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-cluster test test-faults test-losses check lint fast cluster-up cluster-down generate verify bench bench-training lock
+.PHONY: help setup demo demo-cluster test test-faults test-losses test-pretrained check lint fast cluster-up cluster-down generate verify bench bench-training lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ test-faults: $(VENV)/.dev ## The whole sweep: every fault at every point (an hou
 
 test-losses: $(VENV)/.dev ## Thirty faults over ten jobs on the node of the tests (root on Linux; 20 minutes)
 	$(BIN)/python -m pytest -q -s -m losses tests/e2e
+
+test-pretrained: $(VENV)/.dev ## MiniLM and SmolLM2 learn further on that node, and are served (root on Linux; 15 minutes)
+	$(BIN)/python -m pytest -q -s -m pretrained tests/e2e
 
 cluster-up: ## Bring the one-node Kubernetes of the tests up (root on Linux)
 	$(PYTHON) -m tests.cluster up

@@ -1,13 +1,5 @@
-"""Text beside scikit-learn and beside counting: paragraphs of the documentation of four libraries that are installed here.
+"""Text beside scikit-learn and beside counting: paragraphs of the documentation of four libraries."""
 
-Their docstrings (numpy, scipy, pandas and scikit-learn, all under the BSD licence) are text that people wrote, with a label that
-is not in doubt: the library. Versions are locked, so that every machine has the same.
-"""
-
-import ast
-import importlib.util
-import json
-import random
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -23,13 +15,8 @@ from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.data.dataset import Dataset, clean
 from tests.support.torch_runs import HereRun
 
-LIBRARIES = ("numpy", "scipy", "pandas", "sklearn")
 PARAGRAPHS = 800
 """Of each library."""
-
-CODE = frozenset("|=`[{<_")
-SHORTEST, LONGEST = 80, 300
-"""Characters of a paragraph."""
 
 ENCODER = {"layers": 1, "heads": 4, "modelSize": 64, "dropout": 0.5}
 TELLING = {
@@ -45,35 +32,6 @@ GOING_ON = {
     "schedule": {"type": "Cosine", "warmupPercent": 5},
     "gradients": {"clipNorm": 1},
 }
-
-
-def paragraphs(package: str) -> list[str]:
-    """Paragraphs of prose in the docstrings of a package, each once, in the order of its files."""
-    found: dict[str, None] = {}
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(package)
-    root = Path(spec.origin).parent
-    for path in sorted(root.rglob("*.py")):
-        if "test" in str(path.relative_to(root)):
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            words = ast.get_docstring(node) if isinstance(node, ast.FunctionDef | ast.ClassDef) else None
-            for paragraph in (words or "").split("\n\n"):
-                text = " ".join(paragraph.split())
-                if SHORTEST <= len(text) <= LONGEST and ">>>" not in text and not CODE & set(text):
-                    found[text] = None
-    return list(found)
-
-
-def write_documents(path: Path) -> None:
-    """As many paragraphs of each library, as JSON lines of text and library."""
-    rows = []
-    for library in LIBRARIES:
-        found = paragraphs(library)
-        random.Random(0).shuffle(found)  # noqa: S311 - no secret
-        rows += [{"text": text, "library": library} for text in found[:PARAGRAPHS]]
-    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
 
 
 def configuration(folder: Path, seed: int, shape: dict[str, Any], training: dict[str, Any]) -> TrainingConfig:

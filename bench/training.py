@@ -153,9 +153,10 @@ def show_text(folder: Path, seeds: int) -> bool:
     import torch
 
     from bench import text
+    from tests.support.documents import as_lines, documents
 
     torch.set_num_threads(1)
-    text.write_documents(folder / "documents.jsonl")
+    (folder / "documents.jsonl").write_text(as_lines(documents(text.PARAGRAPHS)))
     encoder = show_contest("docstrings, transformer", "Accuracy", [text.telling(folder, seed) for seed in range(seeds)])
     decoder = show_contest("docstrings, next token", "Perplexity", [text.going_on(folder, seed) for seed in range(seeds)])
     return encoder and decoder

@@ -93,7 +93,12 @@ TIERS = (
     Tier("torch", "torch", "the torch engine, and NumPy's gradients against autograd", no_room_for_torch, with_torch),
     Tier("integration", "integration", "the operator on a real kube-apiserver and etcd", no_go),
     Tier("faults", "faults", "killed, cut off and lied to, it ends like the undisturbed run", no_go),
-    Tier("e2e", "e2e and not losses", "a whole Kubernetes node with KubeRay, Ray pods, Helm and Prometheus", no_node),
+    Tier(
+        "e2e",
+        "e2e and not (losses or pretrained)",
+        "a whole Kubernetes node with KubeRay, Ray pods, Helm and Prometheus",
+        no_node,
+    ),
 )
 
 

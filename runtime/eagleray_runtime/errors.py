@@ -59,6 +59,12 @@ class Diverged(RuntimeFailure):
     reason = FailureReason.DIVERGED
 
 
+class OutOfMemory(RuntimeFailure):
+    """The process, or a worker of it, got no more memory."""
+
+    reason = FailureReason.OUT_OF_MEMORY
+
+
 class WorkerLost(RuntimeFailure):
     """Workers were lost more often than the run may replace them."""
 

@@ -36,6 +36,7 @@ class FailureReason(StrEnum):
     USER_CODE_FAILED = "UserCodeFailed"
     DIGEST_MISMATCH = "DigestMismatch"
     DIVERGED = "Diverged"
+    OUT_OF_MEMORY = "OutOfMemory"
     WORKER_LOST = "WorkerLost"
     CONTAINER_FAILED = "ContainerFailed"
 

@@ -74,6 +74,9 @@ def attempt(config: TrainingConfig) -> int:
         return _ended(f"{type(error).__name__}: {error}")
     except RuntimeFailure as failure:
         return _failed(config, reporter, failure.reason, failure.message)
+    except MemoryError as error:
+        words = f"{type(error).__name__}: {error}. Raise workers.memory, lower training.batchSize, or set data.loading: Stream"
+        return _failed(config, reporter, FailureReason.OUT_OF_MEMORY, words)
     except Exception as error:
         # Whatever else ends the attempt is told to the user in its own words too.
         traceback.print_exc()

@@ -63,12 +63,12 @@ HELD_OUT_NUMBERS = 2**24
 def estimate(plan: Plan, engine: Engine, workers: WorkerBounds, data: DataReport, trainings: int) -> Estimate:
     """What training on that data needs, of each of the fewest workers that it may have.
 
-    With P parameters of s bytes, R rows of N numbers, B rows of a step on W workers, L layers and at most A numbers that one of
-    them says to a row:
+    With P parameters of s bytes, R rows of N numbers, B rows of a step on W workers and A numbers that all layers together say to
+    a row:
 
-    - memory = process + state + s B/W 2 L A + rows. State is what `devices.state_bytes` says (P s times the copies that the
+    - memory = process + state + s B/W 2 A + rows. State is what `devices.state_bytes` says (P s times the copies that the
       optimiser keeps; FSDP divides it by W). Autograd remembers what goes into a layer and what comes out of it before the
-      activation (2 L A); recomputing, only the former. Rows are held as they were read and prepared, and once more where an epoch
+      activation (2 A); recomputing, only the former. Rows are held as they were read and prepared, and once more where an epoch
       orders them or a device computes. Of rows that are streamed, those are held that are mixed (`POOL_NUMBERS` and a chunk of
       each lane, `POOL_COPIES` times) and those of a chunk that is read (`CHUNK_COPIES`); with NumPy, which evaluates in the
       process that trains, later in the place of mixed ones what the model says to the largest part.
@@ -87,10 +87,9 @@ def estimate(plan: Plan, engine: Engine, workers: WorkerBounds, data: DataReport
     count = workers.min
     state = state_bytes(plan)
     shared = state // count if plan.parallelism.strategy is Strategy.FSDP else state
-    layers = sum(len(shape) > 1 for shape in architecture.shapes.values())
     remembered = 1 if plan.parallelism.activation_checkpointing is ActivationCheckpointing.FULL else 2
     share = math.ceil(plan.batch_rows / count)
-    activations = size * share * remembered * layers * architecture.widest
+    activations = size * share * remembered * architecture.said
     activations += size * min(HELD_OUT_NUMBERS, data.validation * architecture.widest)
     machine = NUMPY if engine is Engine.NUMPY else GPU if workers.gpus else TORCH
     rows = (data.training + data.validation + data.test) * plan.row_numbers

@@ -18,17 +18,18 @@ import torch
 import torch.distributed
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
+from ray.train.v2.api.exceptions import TrainingFailedError
 
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, HistoryPoint
 from eagleray_runtime.data.dataset import Dataset
 from eagleray_runtime.data.scaling import Affine
-from eagleray_runtime.errors import Diverged, RuntimeFailure, WorkerLost
+from eagleray_runtime.errors import Diverged
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training.outcome import EpochEnd, FirstEpoch, Outcome
 from eagleray_runtime.training.plan import Plan
 from eagleray_runtime.training.progress import Progress
+from eagleray_runtime.training.torch_failures import of_training
 from eagleray_runtime.training.torch_rows import received, sent
 from eagleray_runtime.training.torch_run import Run, require_compiler
 from eagleray_runtime.training.torch_step import epoch, held_out, over_workers
@@ -83,7 +84,7 @@ def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progre
     Raises:
         ModelInvalid: the network is to be compiled, and there is no compiler.
         Diverged: the loss is not finite any more.
-        WorkerLost: workers were lost more often than they are replaced.
+        OutOfMemory, WorkerLost: workers got no memory, or were lost more often than they are replaced.
         RuntimeFailure: a worker ended with it.
         TrainingFailedError: anything else that ended Ray Train.
     """
@@ -124,13 +125,8 @@ def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progre
     try:
         told: dict[str, Any] = trainer.fit().return_value
     except TrainingFailedError as error:
-        if (told_by_worker := _typed(error)) is not None:
-            raise told_by_worker from error
-        if (lost := _lost(error)) is not None:
-            raise WorkerLost(
-                f"{lost}: this happened more than {MOST_FAILURES} times: look at the workers' logs, "
-                "give them more memory or fewer rows a batch"
-            ) from error
+        if (failure := of_training(error, MOST_FAILURES)) is not None:
+            raise failure from error
         raise
     if told["diverged"]:
         raise Diverged(
@@ -151,26 +147,6 @@ def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progre
         checkpoint_seconds=told["checkpoint_seconds"],
         first_epoch=FirstEpoch(*told["first_epoch"]) if told["first_epoch"] else None,
     )
-
-
-def _typed(error: TrainingFailedError) -> RuntimeFailure | None:
-    """The failure of a worker that is one for the user, which Ray Train has wrapped."""
-    failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else ()
-    causes = (getattr(failure, "_base_exc", failure) for failure in failures)
-    return next((cause for cause in causes if isinstance(cause, RuntimeFailure)), None)
-
-
-def _lost(error: TrainingFailedError) -> str | None:
-    """What Ray says of a lost worker; None if the error is one of our own code."""
-    if isinstance(error, PreemptionError):
-        return str(error)
-    if isinstance(error, WorkerGroupError):
-        for failure in error.worker_failures.values():
-            if isinstance(failure, ray.exceptions.RayActorError | ray.exceptions.OutOfMemoryError):
-                return f"a worker was lost: {str(failure).splitlines()[0]}"
-    if isinstance(error, ControllerError) and isinstance(error.controller_failure, ray.exceptions.RayActorError):
-        return f"the controller was lost: {error.controller_failure}"
-    return None
 
 
 def _worker(told: dict[str, Any]) -> dict[str, Any]:

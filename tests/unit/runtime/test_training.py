@@ -383,6 +383,16 @@ def test_a_failed_attempt_ends_with_its_cause_on_the_last_line(job, tmp_path, ch
     assert ended.stderr.splitlines()[-1].startswith(last_line)
 
 
+def test_a_process_that_gets_no_memory_says_so(job, monkeypatch, capsys):
+    def run(*_):
+        raise MemoryError("Unable to allocate 8 GiB")
+
+    monkeypatch.setattr(driver, "run", run)
+    assert driver.attempt(job(CIRCLE, family="LogisticRegression")) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("OutOfMemory: MemoryError: Unable to allocate 8 GiB. Raise workers.memory")
+
+
 def test_the_numpy_engine_loads_neither_torch_nor_ray(job, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(job(training=REFERENCE).model_dump_json(by_alias=True))

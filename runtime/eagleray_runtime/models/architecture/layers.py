@@ -31,6 +31,16 @@ class Layers(Block):
         """Shape of each parameter."""
 
     @property
+    @abstractmethod
+    def widest(self) -> int:
+        """Numbers of the largest layer's outputs, for one row."""
+
+    @property
+    def said(self) -> int:
+        """Numbers of all layers' outputs together, for one row: at most as many of each as of the widest."""
+        return self.widest * sum(len(shape) > 1 for shape in self.shapes.values())
+
+    @property
     def buffers(self) -> Shapes:
         """Shape of what is part of the model's state, but not trained."""
         return {}
@@ -82,6 +92,18 @@ def dense_shapes(widths: list[int]) -> Shapes:
         shapes[f"layers.{index}.weight"] = (outputs, inputs)
         shapes[f"layers.{index}.bias"] = (outputs,)
     return shapes
+
+
+def said_of_tokens(shapes: Shapes, tokens: int, heads: int, vocabulary: int, *, goes_on: bool) -> int:
+    """Numbers of all layers' outputs together, for a row of so many tokens of a Transformer.
+
+    A weight says as many numbers of a token as its longer side has, but for tables, which are as long as the vocabulary. Four
+    weights or more go with an attention, in which each head weighs each token. Of what is foreseen there are the weights of all
+    tokens and their logarithms.
+    """
+    matrices = [max(shape) for shape in shapes.values() if len(shape) == 2 and shape[0] < vocabulary]
+    foreseen = 2 * vocabulary if goes_on else 0
+    return tokens * (sum(matrices) + len(matrices) // 4 * heads * tokens + foreseen)
 
 
 def count(shapes: Shapes) -> int:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from eagleray_runtime.contract.blocks import LossType
 from eagleray_runtime.errors import ModelInvalid
-from eagleray_runtime.models.architecture.layers import Made
+from eagleray_runtime.models.architecture.layers import Made, said_of_tokens
 from eagleray_runtime.models.heads import Head, head_of
 
 
@@ -38,6 +38,11 @@ class Pretrained(Made):
         """Numbers of the largest layer's outputs, for one row; the hidden layers of most are four times as wide as a token."""
         foreseen = self.vocabulary if self.head == "NextToken" else 0
         return self.tokens * max(4 * self.size, self.heads * self.tokens, foreseen)
+
+    @property
+    def said(self) -> int:
+        """Numbers of all layers' outputs together, for one row."""
+        return said_of_tokens(self.shapes, self.tokens, self.heads, self.vocabulary, goes_on=self.head == "NextToken")
 
     @property
     def words(self) -> str:

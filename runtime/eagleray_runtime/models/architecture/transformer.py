@@ -6,7 +6,7 @@ from pydantic import Field
 
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import Activation, PositionalEncoding, TextPooling, TransformerArchitecture
-from eagleray_runtime.models.architecture.layers import Layers, Shapes
+from eagleray_runtime.models.architecture.layers import Layers, Shapes, said_of_tokens
 from eagleray_runtime.models.heads import Head
 
 
@@ -87,6 +87,11 @@ class Transformer(Layers):
         """Numbers of the largest layer's outputs, for one row."""
         foreseen = self.vocabulary if self.pooling is None else 0
         return self.tokens * max(3 * self.size, self.feed_forward, self.heads * self.tokens, foreseen)
+
+    @property
+    def said(self) -> int:
+        """Numbers of all layers' outputs together, for one row."""
+        return said_of_tokens(self.shapes, self.tokens, self.heads, self.vocabulary, goes_on=self.pooling is None)
 
     @property
     def words(self) -> str:
