@@ -223,7 +223,7 @@ def _finished(config: TrainingConfig, output: Store) -> ResultReport | None:
         return None
     if manifest.lineage.uid != config.resource.uid:
         return None
-    return _result(config, manifest, saved_model(output.uri, manifest, content), workers=1, resumed_from=0)
+    return _result(config, manifest, saved_model(output.uri, manifest, content), workers=1, resumed_from=manifest.epochs)
 
 
 def _result(config: TrainingConfig, manifest: Manifest, saved: SavedModel, *, workers: int, resumed_from: int) -> ResultReport:

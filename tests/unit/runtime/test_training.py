@@ -312,6 +312,7 @@ def test_a_new_attempt_only_reports_a_bundle_that_is_complete(job, monkeypatch):
     monkeypatch.setattr(driver, "clean", lambda config: pytest.fail("the data was read again"))
     second = run(job(training=REFERENCE, attempt=2))
     assert second.attempt == 2
+    assert second.progress.resumed_from_epoch == second.progress.epoch == first.progress.epoch
     assert second.model_copy(update={"attempt": 1, "progress": first.progress}) == first
 
 
