@@ -82,7 +82,7 @@ def examine(
         return Finding(AttemptState.FAILED, useless)
     cause = causes.of_ray_cluster(cluster) or causes.of_pods(pods, now) or causes.of_kuberay(ray_job, cluster, now)
     wedges = heads.next_look(pods, now, was_ready=False)
-    return Finding(AttemptState.STARTING, cause, causes.PATIENCE_SECONDS if wedges is None else wedges)
+    return Finding(AttemptState.STARTING, cause, causes.still_after([ray_job, *pods], now) if wedges is None else wedges)
 
 
 def _lost(status: Manifest, cluster: Manifest | None, pods: list[Manifest], latched: Cause | None, now: datetime) -> Cause | None:

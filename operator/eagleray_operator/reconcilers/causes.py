@@ -113,6 +113,13 @@ def stands_still(manifest: Manifest, now: datetime) -> bool:
     return created is not None and now >= moment(created) + timedelta(seconds=PATIENCE_SECONDS)
 
 
+def still_after(manifests: Iterable[Manifest | None], now: datetime) -> float:
+    """Seconds until the next of these objects stands still; where none of them will, as long as that takes a new one."""
+    created = [manifest["metadata"].get("creationTimestamp") for manifest in manifests if manifest is not None]
+    left = [(moment(time) - now).total_seconds() + PATIENCE_SECONDS for time in created if time is not None]
+    return min((seconds for seconds in left if seconds > 0), default=PATIENCE_SECONDS)
+
+
 def moment(text: str) -> datetime:
     """A time as Kubernetes writes it."""
     return datetime.fromisoformat(text)

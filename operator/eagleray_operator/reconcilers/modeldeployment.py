@@ -153,7 +153,7 @@ def _serve(
             *_deletions(observed, {revision.name for revision in rollout.revisions}),
             *_wedged(deployment, {active, target}, observed, now),
         ),
-        requeue_after=min(_waits(rollout, {active, target}, observed, now), default=None),
+        requeue_after=min(_waits(deployment, rollout, {active, target}, observed, now), default=None),
     )
 
     probe = observed.probes.get(active)
@@ -212,12 +212,15 @@ def _wedged(deployment: ModelDeployment, wanted: set[str], observed: Observed, n
     )
 
 
-def _waits(rollout: revisions.Rollout, wanted: set[str], observed: Observed, now: datetime) -> list[float]:
+def _waits(
+    deployment: ModelDeployment, rollout: revisions.Rollout, wanted: set[str], observed: Observed, now: datetime
+) -> list[float]:
     """Seconds after which time alone may tell more."""
     waits = [(rollout.next_look - now).total_seconds()] if rollout.next_look else []
     for name in _silent(wanted, observed):
-        wedges = heads.next_look(_pods(name, observed), now, was_ready=_was_complete(name, observed))
-        waits.append(causes.PATIENCE_SECONDS if wedges is None else wedges)
+        pods = _pods(name, observed)
+        wedges = heads.next_look(pods, now, was_ready=_was_complete(name, observed))
+        waits.append(causes.still_after([_ray_service(deployment, name, observed), *pods], now) if wedges is None else wedges)
     return waits
 
 

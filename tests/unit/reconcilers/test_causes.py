@@ -214,6 +214,14 @@ def test_a_kuberay_that_does_not_run_is_told_after_a_while() -> None:
     assert causes.of_kuberay(ray_job(jobDeploymentStatus="Initializing"), None, NOW) is None
 
 
+@pytest.mark.parametrize(
+    ("ages", "seconds"), [([], 120), ([0], 120), ([50], 70), ([10, 50], 70), ([50, 119], 1), ([120], 120), ([200, 30], 90)]
+)
+def test_it_is_looked_at_again_when_the_next_object_has_been_there_for_two_minutes(ages: list[int], seconds: int) -> None:
+    made = [{"metadata": {"creationTimestamp": later(-age).isoformat()}} for age in ages]
+    assert causes.still_after([None, *made], NOW) == seconds
+
+
 def test_a_claim_whose_provisioner_gives_no_volume_is_told_while_a_pod_waits_for_it() -> None:
     claim = {
         "metadata": {"name": "iris-model", **EARLY},
