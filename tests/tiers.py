@@ -39,7 +39,6 @@ class Tier:
     missing: Callable[[], str | None] = lambda: None
     environment: Callable[[], dict[str, str]] = dict
     options: tuple[str, ...] = ()
-    where: str = "tests"
 
 
 def cache() -> Path:
@@ -124,7 +123,7 @@ def run(tier: Tier, told: Path | None) -> Outcome:
         return Outcome(tier.name, None, f"cannot run here: {why}")
     say(f"=== {tier.name} begins: {tier.about}")
     begin = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-q", *tier.options, "-m", tier.markers, tier.where]
+    command = [sys.executable, "-m", "pytest", "-q", *tier.options, "-m", tier.markers, "tests"]
     environment = os.environ | tier.environment()
     if told is None:
         code = exit_code(command, environment, None)

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from tests.cluster import OBJECT_STORE, Node, UnavailableError
-from tests.cluster.locks import exclusive
 from tests.support.bundles import train_bundle
 from tests.support.live_cluster import LiveCluster, proxied
 
@@ -47,17 +46,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("e2e")
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["measured"] = MEASURED
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """Where several processes run tests (pytest-xdist), one of them has ended."""
-    MEASURED.update(getattr(node, "workeroutput", {}).get("measured", {}))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -103,9 +91,7 @@ def cluster(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Li
     values.write_text(json.dumps(VALUES | {"podAnnotations": {"image": digest}}))
     chart = str(REPOSITORY / "helm" / "eagleray")
     place = ("--namespace", SYSTEM, "--create-namespace", "--values", str(values))
-    # Helm refuses to change a release that another process changes.
-    with exclusive(node.layout.root / "helm.lock"):
-        node.helm("upgrade", "--install", RELEASE, chart, *place, "--wait", "--timeout", "120s", seconds=150)
+    node.helm("upgrade", "--install", RELEASE, chart, *place, "--wait", "--timeout", "120s", seconds=150)
     with proxied(node, folder) as found:
         yield found
 
