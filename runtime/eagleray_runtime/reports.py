@@ -20,7 +20,9 @@ PROGRESS_SECONDS = 2.0
 REQUEST_SECONDS = 10.0
 DELIVERY_SECONDS = 600.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 15.0
-GONE, SUPERSEDED = 404, 409
+GONE, SUPERSEDED, NOT_THE_LEADER = 404, 409, 503
+LEADER_TRIES = 6
+"""The Service gives each connection one of the operator's replicas, of which one leads: of two, one report in 64 misses it."""
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: somebody else does the work
@@ -140,7 +142,11 @@ class Reporter:
                 if report is None:
                     return
                 self._busy = True
-            answer = self._post(REPORT.dump_json(report, by_alias=True))
+            body = REPORT.dump_json(report, by_alias=True)
+            answers = (self._post(body) for _ in range(LEADER_TRIES))
+            answer = next(
+                (answer for answer in answers if answer.status != NOT_THE_LEADER), Answer(NOT_THE_LEADER, "nobody leads")
+            )
             if answer.status in (GONE, SUPERSEDED):
                 self._stopped = answer.words
             elif not 200 <= answer.status < 300:

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from eagleray_runtime.contract.reports import FailureReport, ProgressReport, Stage
-from eagleray_runtime.reports import Reporter, Stopped, UndeliveredError
+from eagleray_runtime.reports import LEADER_TRIES, Reporter, Stopped, UndeliveredError
 
 
 class Operator:
@@ -146,8 +146,24 @@ def test_a_newer_attempt_stops_this_one_at_its_next_progress(reporter, operator,
         reporter.progress(progress(2))
 
 
-def test_progress_goes_on_while_the_operator_is_away(reporter, operator, clock):
+def test_progress_that_met_a_replica_that_does_not_lead_is_sent_to_another(reporter, operator):
     operator.statuses = [503, 503]
+    reporter.progress(progress(1))
+    reporter.flush()
+    assert [report["epoch"] for report in operator.reports] == [1, 1, 1]
+
+
+def test_progress_goes_on_while_nobody_leads(reporter, operator, clock):
+    operator.statuses = [503] * LEADER_TRIES
+    for epoch in range(2):
+        clock.now = epoch * 2.0
+        reporter.progress(progress(epoch))
+        reporter.flush()
+    assert [report["epoch"] for report in operator.reports] == [0] * LEADER_TRIES + [1]
+
+
+def test_progress_goes_on_while_the_operator_is_away(reporter, operator, clock):
+    operator.statuses = [500, 500]
     for epoch in range(3):
         clock.now = epoch * 2.0
         reporter.progress(progress(epoch))
