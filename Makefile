@@ -53,7 +53,7 @@ test-faults: $(VENV)/.dev ## The whole sweep: every fault at every point (an hou
 test-losses: $(VENV)/.dev ## Thirty faults over ten jobs on the node of the tests (root on Linux; 20 minutes)
 	$(BIN)/python -m pytest -q -s -m losses tests/e2e
 
-test-pretrained: $(VENV)/.dev ## MiniLM and SmolLM2 learn further on that node, and are served (root on Linux; 15 minutes)
+test-pretrained: $(VENV)/.dev ## MiniLM and SmolLM2 learn further on that node, and are served (root on Linux; 20 minutes)
 	$(BIN)/python -m pytest -q -s -m pretrained tests/e2e
 
 cluster-up: ## Bring the one-node Kubernetes of the tests up (root on Linux)

