@@ -114,9 +114,14 @@ def stands_still(manifest: Manifest, now: datetime) -> bool:
 
 
 def still_after(manifests: Iterable[Manifest | None], now: datetime) -> float:
-    """Seconds until the next of these objects stands still; where none of them will, as long as that takes a new one."""
-    created = [manifest["metadata"].get("creationTimestamp") for manifest in manifests if manifest is not None]
-    left = [(moment(time) - now).total_seconds() + PATIENCE_SECONDS for time in created if time is not None]
+    """Seconds until one of these objects has been there, or ready, for so long that its silence tells something.
+
+    Where none of them is about to, as long as that takes a new one.
+    """
+    found = [manifest for manifest in manifests if manifest is not None]
+    since = [manifest["metadata"].get("creationTimestamp") for manifest in found]
+    since += [(condition(manifest, "Ready") or {}).get("lastTransitionTime") for manifest in found]
+    left = [(moment(time) - now).total_seconds() + PATIENCE_SECONDS for time in since if time]
     return min((seconds for seconds in left if seconds > 0), default=PATIENCE_SECONDS)
 
 

@@ -222,6 +222,12 @@ def test_it_is_looked_at_again_when_the_next_object_has_been_there_for_two_minut
     assert causes.still_after([None, *made], NOW) == seconds
 
 
+def test_it_is_looked_at_again_two_minutes_after_the_head_was_ready() -> None:
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": later(-20).isoformat()}
+    head = {"metadata": {"creationTimestamp": later(-130).isoformat()}, "status": {"conditions": [ready]}}
+    assert causes.still_after([head], NOW) == 100
+
+
 def test_a_claim_whose_provisioner_gives_no_volume_is_told_while_a_pod_waits_for_it() -> None:
     claim = {
         "metadata": {"name": "iris-model", **EARLY},
