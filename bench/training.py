@@ -8,7 +8,6 @@ else. Where torch is installed, its engine's steps are timed beside a bare loop'
 
 import argparse
 import importlib.util
-import math
 import statistics
 import sys
 import tempfile
@@ -22,8 +21,6 @@ from typing import Any
 from sklearn import datasets, linear_model, neural_network
 from sklearn.exceptions import ConvergenceWarning
 
-from bench import scaling
-from eagleray_runtime.contract.blocks import MultilayerPerceptron
 from eagleray_runtime.contract.config import Location, TrainingConfig
 from eagleray_runtime.data.dataset import Dataset, load
 from eagleray_runtime.storage import Store
@@ -34,7 +31,6 @@ T_OF_95_PERCENT = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8
 """Student's t, two-sided, by number of seeds."""
 
 HIDDEN = 64
-WIDE = MultilayerPerceptron(hidden_layers=[256, 256])
 
 
 @dataclass(frozen=True)
@@ -228,64 +224,14 @@ def show_speed(folder: Path) -> bool:
 
 
 def show_torch() -> bool:
-    """Seconds of the processor that a step takes in the torch engine, beside the plainest loop of the same steps."""
-    if not has_torch():
+    """Its steps beside a bare loop's, and two workers beside one."""
+    if importlib.util.find_spec("torch") is None:
         say("torch is not installed: its engine is not timed, nor two workers (PYTHONPATH may name a folder that holds it)")
         return True
-    import torch
+    from bench import scaling, steps
 
-    from eagleray_runtime.models.torch_network import torch_network
-    from eagleray_runtime.training.torch_run import Run
-    from eagleray_runtime.training.torch_step import epoch
-
-    torch.set_num_threads(1)
-    config = configuration(
-        Path(tempfile.mkdtemp(prefix="eagleray-bench-")),
-        Contest(datasets.load_digits, "MultilayerPerceptron", "Accuracy", {}, ()),
-        0,
-        epochs=10_000,
-        optimizer={"type": "Adam"},
-    )
-    config = config.model_copy(update={"model": config.model.model_copy(update={"multilayer_perceptron": WIDE})})
-    dataset = load(config)
-    plan, _ = decide(config, dataset)
-    x = torch.from_numpy(dataset.training.x.astype("float32"))
-    y = torch.from_numpy(dataset.training.y)
-    run = Run(plan, torch.device("cpu"), 0, 1)
-    network = torch_network(plan.architecture)
-    optimizer = torch.optim.Adam(network.parameters(), 0.001)
-
-    def engine() -> None:
-        epoch(run, (x, y))
-        run.course.epoch += 1
-
-    def bare() -> None:
-        order, total = torch.randperm(len(y)), torch.zeros(())
-        for start in range(0, len(y), plan.batch_rows):
-            rows = order[start : start + plan.batch_rows]
-            optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(network(x[rows]), y[rows])
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
-        float(total)
-
-    def processor_seconds(epoch: Callable[[], None]) -> float:
-        began = time.process_time()
-        epoch()
-        return time.process_time() - began
-
-    pairs = [(processor_seconds(engine), processor_seconds(bare)) for _ in range(41)][1:]
-    ratio = statistics.median(mine / other for mine, other in pairs)
-    steps = math.ceil(len(y) / plan.batch_rows)
-    mine, other = (min(times) / steps * 1e6 for times in zip(*pairs, strict=True))
-    words = f"{mine:.0f} us a step, the bare loop {other:.0f} us: {ratio:.3f} times (median of pairs)"
-    say(f"digits, 256-256 hidden units, torch: {words}")
-    return ratio <= 1.03
-
-
-def has_torch() -> bool:
-    return importlib.util.find_spec("torch") is not None
+    lean = steps.main() == 0
+    return scaling.show() and lean
 
 
 def say(words: str) -> None:
@@ -299,9 +245,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="eagleray-bench-") as folder:
         as_good = show_quality(Path(folder), arguments.seeds)
         as_fast = show_speed(Path(folder))
-    lean = show_torch()
-    scales = not has_torch() or scaling.show()
-    return 0 if as_good and as_fast and lean and scales else 1
+    return 0 if as_good and as_fast and show_torch() else 1
 
 
 if __name__ == "__main__":

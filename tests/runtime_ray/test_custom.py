@@ -63,9 +63,11 @@ def test_two_workers_train_it_and_its_bundle_is_served_by_consent(
     assert model.infer([asked])["label"].tolist() == ["iris", "rose", "tulip"]
 
 
-def test_what_fails_in_a_worker_is_told_in_the_users_own_words(ray: PrivateRay, tmp_path: Path) -> None:
+def test_what_fails_in_a_worker_is_tried_once_and_told_in_the_users_own_words(ray: PrivateRay, tmp_path: Path) -> None:
     # The few rows that the driver tries do not show it.
-    layers = LAYERS.replace("        return", "        if len(x) > 8:\n            raise ValueError('too many')\n        return")
+    tries = tmp_path / "tries"
+    fails = f"print('once', file=open('{tries}', 'a'))\n            raise ValueError('too many')"
+    layers = LAYERS.replace("        return", f"        if len(x) > 8:\n            {fails}\n        return")
     path = tmp_path / "training.json"
     path.write_text(json.dumps(configured(tmp_path, layers)))
     ended = run_python("-m", "eagleray_runtime.training", environment=ray.environment | {"EAGLERAY_CONFIG": str(path)})
@@ -75,3 +77,4 @@ def test_what_fails_in_a_worker_is_told_in_the_users_own_words(ray: PrivateRay, 
     assert told.startswith("UserCodeFailed: the network of model.custom.entrypoint flowers:network failed: ")
     assert "layers.py" in told
     assert "raise ValueError('too many') ValueError: too many: correct the code, in a new job" in told
+    assert len(tries.read_text().splitlines()) <= 2, "each worker's first"

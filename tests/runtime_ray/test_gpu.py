@@ -1,4 +1,4 @@
-"""The torch engine on a GPU that is really there; skipped by name where there is none."""
+"""The torch engine through Ray Train on a GPU that is really there; skipped by name where there is none."""
 
 import json
 import os
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.runtime_ray.test_end_to_end import train, training_config
+from tests.support.gpus import on_a_gpu
 
 pytestmark = [pytest.mark.ray, pytest.mark.torch]
 
@@ -16,11 +17,9 @@ MODELS = {
 }
 
 
+@on_a_gpu
 @pytest.mark.parametrize("family", MODELS)
 def test_a_gpu_trains_the_model_that_the_processor_trains(family: str, tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("CUDA finds no GPU here")
     bundles = {}
     for device, gpus in (("cpu", 0), ("cuda", 1)):
         folder = tmp_path / device

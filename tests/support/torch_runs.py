@@ -42,9 +42,9 @@ def _dataset(config: TrainingConfig) -> Dataset:
 
 
 class HereRun:
-    """A run of one worker, the only one if nothing else is said."""
+    """A run of one worker, the only one if nothing else is said, on the processor or the GPU."""
 
-    def __init__(self, config: TrainingConfig, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, config: TrainingConfig, rank: int = 0, world: int = 1, device: str = "cpu") -> None:
         import torch
 
         from eagleray_runtime.training.torch_rows import received, sent
@@ -54,7 +54,7 @@ class HereRun:
         self.dataset = _dataset(config)
         self.plan: Plan = decide(config, self.dataset)[0]
         start = self.dataset.start.parameters if self.dataset.start else None
-        self.run = Run(self.plan, torch.device("cpu"), rank, world, start=start)
+        self.run = Run(self.plan, torch.device(device), rank, world, start=start)
         self.training, self.validation = (
             received(sent(part, self.plan.precision), self.run.device)
             for part in (self.dataset.training, self.dataset.validation)
@@ -87,7 +87,7 @@ class HereRun:
         if isinstance(self.plan.architecture, Pretrained):
             self.run.network = copy.deepcopy(network)
         try:
-            return {name: values.numpy().copy() for name, values in self.run.finished().items()}
+            return {name: values.cpu().numpy().copy() for name, values in self.run.finished().items()}
         finally:
             self.run.network = network
 

@@ -4,6 +4,7 @@ Every step's batch is dealt over the workers there are, and gradients are those 
 workers changes how long training takes and not (but for rounding) what comes out.
 """
 
+import os
 import sys
 import tempfile
 import time
@@ -29,14 +30,21 @@ from eagleray_runtime.storage import Store
 from eagleray_runtime.training.outcome import EpochEnd, FirstEpoch, Outcome
 from eagleray_runtime.training.plan import Plan
 from eagleray_runtime.training.progress import Progress
-from eagleray_runtime.training.torch_failures import of_training
+from eagleray_runtime.training.torch_failures import final, of_training
 from eagleray_runtime.training.torch_rows import received, sent
 from eagleray_runtime.training.torch_run import Run, require_compiler
 from eagleray_runtime.training.torch_step import epoch, held_out, over_workers
 
+RAY_TRAIN = {
+    # Seconds between its looks at the workers, in which it takes a report of each and finds that they have ended.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # A process of its own, which tells workers that a node will be drained; ours do not ask.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+"""What it is told by the environment, where nobody has said otherwise."""
+
 REPORT_SECONDS = 5.0
-"""At most so often, counted from the end of the last report: Ray Train takes one report every two seconds, and `report` waits
-for the one before it to be taken."""
+"""At most so often, counted from the end of the last report, for `report` waits until the one before it has been taken."""
 
 RESIZE_SECONDS = 10.0
 """How often Ray Train looks whether more workers could be had; each change goes back to the last checkpoint."""
@@ -45,8 +53,8 @@ MOST_FAILURES = 3
 """Failures of workers (not preemptions, which cost nothing) before the attempt ends."""
 
 
-class TellProgress(UserCallback):  # type: ignore[misc]
-    """Reports from the process of Ray Train's controller, which sees every worker's report."""
+class RunCallback(UserCallback):  # type: ignore[misc]
+    """In the process of Ray Train's controller, which sees every worker: reports on, and ends what would only fail again."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -77,6 +85,11 @@ class TellProgress(UserCallback):  # type: ignore[misc]
             )
         )
 
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """End the run at once where no further try could help: Ray Train tries again whatever ended a worker, but no callback."""
+        if (failure := final(worker_exceptions.values())) is not None:
+            raise failure
+
 
 def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progress) -> Outcome:
     """Train to the end on the workers of the configuration, from the last checkpoint if there is one.
@@ -91,6 +104,8 @@ def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progre
     require_compiler(plan)
     if not ray.is_initialized():
         ray.init(log_to_driver=True)
+    for name, value in RAY_TRAIN.items():
+        os.environ.setdefault(name, value)
     store = Store(config.checkpoints)
     store.make_folder()
     workers = config.workers
@@ -119,7 +134,7 @@ def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progre
             storage_filesystem=store.arrow(),
             failure_config=FailureConfig(max_failures=MOST_FAILURES),
             checkpoint_config=CheckpointConfig(num_to_keep=plan.checkpoint.keep),
-            callbacks=[TellProgress(progress)],
+            callbacks=[RunCallback(progress)],
         ),
     )
     try:

@@ -6,7 +6,16 @@ import ray.exceptions
 import torch
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 
-from eagleray_runtime.errors import OutOfMemory, RuntimeFailure, WorkerLost
+from eagleray_runtime.errors import OutOfMemory, RuntimeFailure, StoreUnavailable, WorkerLost
+
+
+def final(failures: Iterable[BaseException]) -> RuntimeFailure | None:
+    """The failure that the next try would only repeat; None if there is none, or if a lost worker may be why others failed."""
+    causes = [_unwrapped(failure) for failure in failures]
+    if any(isinstance(cause, ray.exceptions.RayActorError) for cause in causes):
+        return None
+    told = (cause for cause in causes if isinstance(cause, RuntimeFailure) and not isinstance(cause, StoreUnavailable))
+    return next(told, None)
 
 
 def of_training(error: TrainingFailedError, most_failures: int) -> RuntimeFailure | None:
@@ -28,5 +37,11 @@ def of_training(error: TrainingFailedError, most_failures: int) -> RuntimeFailur
 def _causes(error: TrainingFailedError) -> Iterable[BaseException]:
     """What ended workers or their controller, without what Ray has wrapped it in."""
     if isinstance(error, WorkerGroupError):
-        return [getattr(failure, "_base_exc", failure) for failure in error.worker_failures.values()]
+        return map(_unwrapped, error.worker_failures.values())
     return [error.controller_failure] if isinstance(error, ControllerError) else [error]
+
+
+def _unwrapped(failure: BaseException) -> BaseException:
+    """A worker's own exception, which Ray Train wraps to carry its traceback."""
+    cause: BaseException = getattr(failure, "_base_exc", failure)
+    return cause

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from eagleray_runtime.contract import blocks
+from tests.support.gpus import assert_learns_alike, on_a_gpu
 from tests.support.pictures import striped
 from tests.support.torch_runs import HereRun
 
@@ -82,15 +83,16 @@ def test_strong_turns_zooms_and_lights_within_its_bounds(ramps):
     assert np.abs(found.mean(axis=(1, 2)) - found.mean()).std() > 1, "other brightness"
 
 
-@pytest.mark.parametrize("kind", ["Light", "Strong"])
-def test_an_interrupted_run_sees_the_images_of_an_undisturbed_one_and_others_than_without(job, tmp_path, folder, kind):
+@pytest.fixture
+def stripes(job, tmp_path, folder):
+    """Configuration of a job that learns which way stripes run, from pictures in folders that are changed so."""
     for number in range(12):
         for name in ("across", "down"):
             path = tmp_path / "stripes" / name / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(striped(name, number))
 
-    def config(augmentation):
+    def make(augmentation):
         model = {"convolutionalNetwork": {"channels": [4], "hiddenLayers": [4]}}
         fields = {"family": "ConvolutionalNetwork", "engine": "Torch", "dataLocation": folder("stripes")}
         image = {"sizePixels": 16, "augmentation": augmentation}
@@ -98,15 +100,26 @@ def test_an_interrupted_run_sees_the_images_of_an_undisturbed_one_and_others_tha
         made = job(model=model, training={"epochs": 4, "batchSize": 8}, **fields)
         return made.model_copy(update={"data": blocks.Data.model_validate(data)})
 
-    whole, interrupted, resumed = (HereRun(config(kind)) for _ in range(3))
+    return make
+
+
+@pytest.mark.parametrize("kind", ["Light", "Strong"])
+def test_an_interrupted_run_sees_the_images_of_an_undisturbed_one_and_others_than_without(stripes, tmp_path, kind):
+    whole, interrupted, resumed = (HereRun(stripes(kind)) for _ in range(3))
     interrupted.to_the_end(2).run.save(tmp_path)
     resumed.run.restore(tmp_path)
     assert resumed.run.course.epoch == 2
     whole.to_the_end()
     resumed.to_the_end()
-    plain = HereRun(config("None")).to_the_end()
+    plain = HereRun(stripes("None")).to_the_end()
     seen, without = (next(each.validation.held_out(each.run)).x for each in (whole, plain))
     assert np.array_equal(seen, without)
     for name, values in whole.state.items():
         assert np.array_equal(values, resumed.state[name]), name
     assert not np.array_equal(whole.state["layers.0.weight"], plain.state["layers.0.weight"])
+
+
+@on_a_gpu
+@pytest.mark.parametrize("kind", ["Light", "Strong"])
+def test_a_gpu_learns_what_the_processor_learns(stripes, tmp_path, kind):
+    assert_learns_alike(stripes(kind), tmp_path)

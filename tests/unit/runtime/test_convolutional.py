@@ -10,6 +10,7 @@ import pytest
 from eagleray_runtime.contract.blocks import Initialization, InitializationMethod
 from eagleray_runtime.models.architecture import Convolutional
 from eagleray_runtime.models.initialization import initial_parameters
+from tests.support.gpus import assert_learns_alike, on_a_gpu
 from tests.support.torch_runs import HereRun, changed_alike_when_interrupted
 
 pytestmark = pytest.mark.torch
@@ -167,3 +168,14 @@ def test_parts_of_a_step_come_to_the_step_of_the_whole(digits):
     parts = HereRun(digits(rows=100, training=training | {"gradients": {"accumulationSteps": 5}}, **shape)).to_the_end().state
     for name, values in whole.items():
         assert parts[name] == pytest.approx(values, abs=1e-5), name
+
+
+@on_a_gpu
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_gpu_learns_what_the_processor_learns(digits, tmp_path, shape):
+    assert_learns_alike(digits(rows=400, training=FOUR_EPOCHS, **SHAPE | shape), tmp_path)
+
+
+@on_a_gpu
+def test_a_compiled_network_learns_on_a_gpu_what_the_processor_learns(digits, tmp_path):
+    assert_learns_alike(digits(rows=400, training=FOUR_EPOCHS | {"compile": "Default"}, **SHAPE), tmp_path)

@@ -16,6 +16,7 @@ from eagleray_runtime.storage import Store
 from eagleray_runtime.training.code import code_of, read_code
 from eagleray_runtime.training.devices import Device, strategy
 from eagleray_runtime.training.space import dimensions, with_values
+from tests.support.gpus import assert_learns_alike, on_a_gpu
 from tests.support.torch_runs import HereRun, Wanted, by_two_workers, changed_alike_when_interrupted
 
 NETWORK = """
@@ -339,3 +340,10 @@ def test_two_workers_come_to_what_one_does(custom, tmp_path):
     (tmp_path / "runs").mkdir()
     two = by_two_workers(tmp_path / "runs", {"two": Wanted(config)})["two"]
     assert two.losses == pytest.approx(HereRun(config).to_the_end().losses, rel=1e-3)
+
+
+@on_a_gpu
+@pytest.mark.torch
+def test_a_gpu_learns_what_the_processor_learns(custom, tmp_path):
+    plain = LAYERS.replace(", nn.Dropout(0.1)", "")
+    assert_learns_alike(custom(files={"mine.py": NETWORK, "layers.py": plain}, training={"epochs": 4}), tmp_path)

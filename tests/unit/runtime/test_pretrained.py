@@ -15,6 +15,7 @@ from eagleray_runtime.errors import ModelInvalid, StoreRefused
 from eagleray_runtime.models.predictor import load_predictor
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training.devices import state_bytes
+from tests.support.gpus import assert_learns_alike, on_a_gpu
 from tests.support.pretrained import change, save
 from tests.support.texts import fable, reviews
 from tests.support.torch_runs import HereRun, Wanted, by_two_workers, changed_alike_when_interrupted
@@ -317,3 +318,13 @@ def test_less_memory_is_needed_where_less_is_learned(tuning):
     # Parameters and their gradients, moments twice; of LoRA the parameters and little more.
     assert 0.25 * whole < small < 0.5 * whole
     assert 0.25 * whole < head < small
+
+
+@on_a_gpu
+@pytest.mark.parametrize("kind", ["Bert", "Llama"])
+@pytest.mark.parametrize("method", [{}, {"method": "LoRA", "lora": {"rank": 8}}, {"method": "HeadOnly"}])
+def test_a_gpu_learns_further_what_the_processor_does(tuning, saved, tmp_path, kind, method):
+    folder = tmp_path / "base"
+    shutil.copytree(saved / kind, folder)
+    change(folder, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    assert_learns_alike(tuning(kind, folder=folder, training={"epochs": 4}, **method), tmp_path)

@@ -6,6 +6,7 @@ import pytest
 from eagleray_runtime.contract.blocks import Activation, Initialization, InitializationMethod
 from eagleray_runtime.models.architecture import Recurrent
 from eagleray_runtime.models.initialization import decide, initial_parameters
+from tests.support.gpus import assert_learns_alike, on_a_gpu
 from tests.support.torch_runs import HereRun, changed_alike_when_interrupted
 
 pytestmark = pytest.mark.torch
@@ -153,3 +154,10 @@ def test_the_weights_of_each_gate_are_drawn_by_themselves():
     xavier = initial_parameters(made, Initialization(method=InitializationMethod.XAVIER_NORMAL), 0)
     assert xavier["recurrence.weight_ih_l0"].var() == pytest.approx(2 / (50 + 50), rel=0.05)
     assert not xavier["recurrence.bias_ih_l0"].any()
+
+
+@on_a_gpu
+@pytest.mark.parametrize("cell", ["LSTM", "GRU", "Plain"])
+def test_a_gpu_learns_what_the_processor_learns(series, tmp_path, cell):
+    shape = DEEP | {"cell": cell, "dropout": 0.0}
+    assert_learns_alike(series(waves(300), {"epochs": 4}, {"windowSteps": 8}, **shape), tmp_path)

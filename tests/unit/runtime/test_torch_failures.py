@@ -4,16 +4,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from eagleray_runtime.errors import OutOfMemory, UserCodeFailed, WorkerLost
+from eagleray_runtime.errors import OutOfMemory, StoreUnavailable, UserCodeFailed, WorkerLost
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 ray = pytest.importorskip("ray")
 
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback  # noqa: E402
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, WorkerGroupError  # noqa: E402
 
-from eagleray_runtime.training.torch_failures import of_training  # noqa: E402
+from eagleray_runtime.training.torch_failures import final, of_training  # noqa: E402
 
+GONE = ray.exceptions.ActorUnavailableError("its node has gone", None)
 MONITOR = "1 worker(s) were killed due to the node running low on memory.\nMemory on the node was 3.86GB used / 4.00GB limit"
 OWN = UserCodeFailed("churn.py divides by 0")
 
@@ -30,8 +32,8 @@ def of_worker(failure):
         (of_worker(torch.OutOfMemoryError("CUDA out of memory.")), OutOfMemory, "CUDA out of memory"),
         (of_worker(MemoryError()), OutOfMemory, "MemoryError"),
         (of_worker(OWN), UserCodeFailed, "churn.py divides by 0"),
-        (of_worker(ray.exceptions.ActorUnavailableError("its node has gone", None)), WorkerLost, "its node has gone"),
-        (ControllerError(ray.exceptions.ActorUnavailableError("its node has gone", None)), WorkerLost, "more than 3 times"),
+        (of_worker(GONE), WorkerLost, "its node has gone"),
+        (ControllerError(GONE), WorkerLost, "more than 3 times"),
     ],
 )
 def test_a_training_that_ended_is_told_by_its_cause(error, kind, words):
@@ -48,3 +50,17 @@ def test_a_preemption_that_cannot_be_survived_is_a_lost_worker():
 @pytest.mark.parametrize("error", [of_worker(ValueError("shapes differ")), ControllerError(RuntimeError("no"))])
 def test_an_error_of_our_own_code_is_left_as_it_is(error):
     assert of_training(error, 3) is None
+
+
+@pytest.mark.parametrize(
+    ("failures", "told"),
+    [
+        ([OWN, RuntimeError("the connection was closed by its peer")], OWN),
+        ([UserExceptionWithTraceback(OWN, "Traceback")], OWN),
+        ([OWN, GONE], None),
+        ([StoreUnavailable("no answer")], None),
+        ([ValueError("shapes differ")], None),
+    ],
+)
+def test_only_what_would_fail_again_ends_the_run_at_once(failures, told):
+    assert final(failures) is told

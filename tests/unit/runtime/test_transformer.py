@@ -16,6 +16,7 @@ from eagleray_runtime.training import driver
 from eagleray_runtime.training.estimate import estimate
 from eagleray_runtime.training.outcome import Outcome
 from eagleray_runtime.training.trial import judged
+from tests.support.gpus import assert_learns_alike, on_a_gpu
 from tests.support.texts import MOODS, fable, reviews
 from tests.support.torch_runs import HereRun, Wanted, by_two_workers, changed_alike_when_interrupted
 
@@ -327,3 +328,9 @@ def test_pictures_are_drawn_of_classes_and_none_of_text_that_goes_on(text_job):
         run = HereRun(text_job({"epochs": 1}, architecture=kind))
         outcome = Outcome(run.state, [], 1, 1, 1, 0, [])
         assert {plot.stem for plot in driver._plots(run.plan, run.dataset, outcome)} == stems
+
+
+@on_a_gpu
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_gpu_learns_what_the_processor_learns(text_job, tmp_path, shape):
+    assert_learns_alike(text_job({"epochs": 4}, dropout=0.0, **shape), tmp_path)

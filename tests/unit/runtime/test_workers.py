@@ -199,7 +199,7 @@ def test_workers_that_are_started_anew_cost_what_was_not_saved_and_the_time_unti
     progress = Progress(perceptron({}), Reporter("http://nobody"))
     monkeypatch.setattr(progress, "_reporter", type("Silent", (), {"due": lambda *_: True, "progress": lambda *_: None})())
     progress.stage(Stage.TRAINING)
-    tell = torch_engine.TellProgress(progress)
+    tell = torch_engine.RunCallback(progress)
 
     def report(at, began, checkpoint_seconds, unsaved_seconds):
         monkeypatch.setattr(torch_engine.time, "time", lambda: at)
