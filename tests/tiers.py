@@ -7,7 +7,6 @@ alone. A tier that this machine cannot run says so by name and does not fail the
 """
 
 import argparse
-import hashlib
 import os
 import shutil
 import signal
@@ -22,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-REPOSITORY = Path(__file__).parents[1]
+from tests.cluster.layout import cache_folder
+from tests.support.locks import REPOSITORY, installed, is_installed
+
 FAST = "not (stores or torch or ray or integration or faults or e2e)"
 TORCH_FREE_BYTES = 15 * 2**30
 LONGEST_SECONDS = 3600
@@ -41,35 +42,17 @@ class Tier:
     options: tuple[str, ...] = ()
 
 
-def cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(os.environ.get("EAGLERAY_CACHE") or Path(base) / "eagleray")
-
-
 def with_torch() -> dict[str, str]:
-    """The environment in which torch is found: 5 GB beside .venv, which proves without it that the NumPy engine needs none.
-
-    It holds what the lock names and nothing of this checkout, so that all checkouts share it, for one version of Python each.
-    """
-    lock = REPOSITORY / "requirements" / "torch.txt"
-    key = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    # By this name tools know that it is not a project's own code: hypothesis would read each module for constants.
-    folder = cache() / f"torch-{key}" / "site-packages"
-    done = folder / "complete"
-    if not done.exists():
-        shutil.rmtree(folder.parent, ignore_errors=True)
-        install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
-        command = [*install, "--target", str(folder), "--compile-bytecode", "--require-hashes", "-r", str(lock)]
-        subprocess.run(command, cwd=REPOSITORY, check=True)
-        done.touch()
+    """The environment in which torch is found: 5 GB beside .venv, which proves without it that the NumPy engine needs none."""
     # Threads that wait for one another at each operation lose more to the tiers beside them than they gain on small networks.
-    return {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    return {"PYTHONPATH": str(installed("torch")), "OMP_NUM_THREADS": "1"}
 
 
 def no_room_for_torch() -> str | None:
-    existing = next(folder for folder in (cache(), *cache().parents) if folder.exists())
+    cache = cache_folder()
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    if any(cache().glob("torch-*/site-packages/complete")) or free >= TORCH_FREE_BYTES:
+    if is_installed("torch") or free >= TORCH_FREE_BYTES:
         return None
     return f"torch needs {TORCH_FREE_BYTES // 2**30} GB of disk, {free // 2**30} GB are free under {existing}"
 

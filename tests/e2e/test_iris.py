@@ -17,10 +17,10 @@ import yaml
 
 from manifests.monitoring.verification import prometheus_configuration, queries, targets
 from tests.cluster import Node
-from tests.cluster.layout import cache_folder
 from tests.e2e.conftest import CLIENTS, REPOSITORY, Measured, NewNamespace, manifest, stored
 from tests.e2e.neighbours import CLOSED, SERVE, address_of, knock, neighbour
 from tests.support.live_cluster import LiveCluster
+from tests.support.locks import installed
 
 SAMPLE = REPOSITORY / "manifests" / "samples" / "iris.yaml"
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.9, 4.5, 1.5], [6.3, 3.3, 6.0, 2.5]]
@@ -63,33 +63,19 @@ def test_the_job_tells_how_good_the_model_is(cluster: LiveCluster, iris: str) ->
 
 
 def test_tritons_client_gets_the_right_answer_through_the_service(cluster: LiveCluster, node: Node, iris: str) -> None:
-    assert answer_of("triton", sys.executable, cluster, node, iris) == SPECIES
+    assert answer_of("triton", [sys.executable], cluster, node, iris) == SPECIES
 
 
 def test_kserves_client_gets_the_right_answer_through_the_service(cluster: LiveCluster, node: Node, iris: str) -> None:
-    assert answer_of("inference_rest", kserve_python(), cluster, node, iris) == SPECIES
+    # Beside our packages, for it fixes versions that are not ours.
+    python = ["env", f"PYTHONPATH={installed('kserve')}", sys.executable]
+    assert answer_of("inference_rest", python, cluster, node, iris) == SPECIES
 
 
-def answer_of(client: str, python: str, cluster: LiveCluster, node: Node, namespace: str) -> Any:
+def answer_of(client: str, python: list[str], cluster: LiveCluster, node: Node, namespace: str) -> Any:
     address = f"{cluster.cluster_ip('iris', namespace)}:80"
-    words = [python, str(CLIENTS / f"{client}.py"), address, "iris", json.dumps(ROWS)]
+    words = [*python, str(CLIENTS / f"{client}.py"), address, "iris", json.dumps(ROWS)]
     return json.loads(node.exec(words, seconds=60).stdout)
-
-
-def kserve_python() -> str:
-    """An environment of its own, as KServe fixes versions that we do not; kept where the cluster's builds are."""
-    requirements = REPOSITORY / "requirements" / "kserve.txt"
-    key = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()[:16]
-    folder = cache_folder() / f"venv-kserve-{key}"
-    made = folder / "complete"
-    if not made.exists():
-        uv = [str(Path(sys.executable).parent / "uv")]
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
-        install = ["pip", "install", "--quiet", "--compile-bytecode", "--require-hashes", "--requirement", str(requirements)]
-        subprocess.run([*uv, *install, "--python", str(folder / "bin" / "python")], check=True)
-        made.touch()
-    return str(folder / "bin" / "python")
 
 
 class Prometheus:

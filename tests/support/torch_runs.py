@@ -7,6 +7,7 @@ the checkpoint in the folder `*.checkpoint`.
 
 import copy
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -181,6 +182,9 @@ def _work(rank: int, folder: Path) -> None:
         found: dict[str, Any] = {f"state.{name}": values for name, values in here.state.items()}
         np.savez(path.with_suffix(f".{rank}.npz"), **found, losses=here.losses, held=held)
     torch.distributed.destroy_process_group()
+    # Not by the interpreter's end, in which gloo's threads may abort the process (seen once; pytorch/pytorch#190489).
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
