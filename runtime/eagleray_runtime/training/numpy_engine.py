@@ -110,7 +110,7 @@ def train(
     saved_at, saving = clock(), 0.0
     started, first = saved_at, None
     # Overflow is judged by the loss, once an epoch.
-    with np.errstate(all="ignore"):
+    with checkpoints, np.errstate(all="ignore"):
         while not course.is_over:
             loss = _epoch(run, dataset, gradient)
             validation, metric = _validation(run, dataset)

@@ -17,7 +17,7 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import Checkpoint, CheckpointConfig, CheckpointUploadMode, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
@@ -32,7 +32,7 @@ from eagleray_runtime.training.plan import Plan
 from eagleray_runtime.training.progress import Progress
 from eagleray_runtime.training.torch_failures import final, of_training
 from eagleray_runtime.training.torch_rows import received, sent
-from eagleray_runtime.training.torch_run import Run, require_compiler
+from eagleray_runtime.training.torch_run import Run, Tensors, require_compiler
 from eagleray_runtime.training.torch_step import epoch, held_out, over_workers
 
 RAY_TRAIN = {
@@ -180,7 +180,7 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
             run.restore(Path(folder))
     course, resumed_from = run.course, run.course.epoch
     # The first epoch is told at once, for it shows how many workers there are now.
-    reported_at, saved_at, saving = float("-inf"), time.monotonic(), 0.0
+    reported_at, saved_at, saving, uploads = float("-inf"), time.monotonic(), 0.0, _Uploads()
     began, first_epoch = time.time(), None
     loss, valid, diverged = float("nan"), None, False
     target = Affine.model_validate(told["target"])
@@ -188,7 +188,9 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
         total = epoch(run, training)
         held, metric = held_out(run, validation, target)
         now = time.monotonic()
-        wishes = [now - reported_at >= REPORT_SECONDS, plan.is_checkpoint(course.epoch + 1, now - saved_at)]
+        # A report waits for those before it, and would wait for a checkpoint that travels.
+        is_due = now - reported_at >= REPORT_SECONDS and not uploads.is_under_way
+        wishes = [is_due, plan.is_checkpoint(course.epoch + 1, now - saved_at)]
         # One reduction an epoch: the losses, and what only the first worker knows: the metric, and its wish to report.
         shared = [total, held, metric, *(float(wish and rank == 0) for wish in wishes)]
         total, held, metric, report, save = over_workers(run, shared)
@@ -215,7 +217,7 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
                 "checkpoint_seconds": saving,
                 "unsaved_seconds": 0.0 if save else now - saved_at,
             }
-            _report(run, summary, save=bool(save))
+            _report(run, summary, uploads, save=bool(save))
             reported_at = time.monotonic()
             if save:
                 saved_at, saving = reported_at, saving + reported_at - now
@@ -238,15 +240,34 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _report(run: Run, told: dict[str, Any], *, save: bool) -> None:
+class _Uploads:
+    """Of the first worker: checkpoints travel to the store while training goes on, one at a time."""
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        # Ray Train removes a folder when it is in the store; one that does not get there ends the worker.
+        return self._folder is not None and self._folder.exists()
+
+    def report(self, run: Run, told: dict[str, Any], tensors: Tensors) -> None:
+        """Report with a checkpoint of these tensors, once the one before it is in the store."""
+        while self.is_under_way:
+            time.sleep(0.02)
+        self._folder = Path(tempfile.mkdtemp(prefix="checkpoint-"))
+        run.save(self._folder, tensors)
+        checkpoint = Checkpoint.from_directory(self._folder)
+        ray.train.report(told, checkpoint=checkpoint, checkpoint_upload_mode=CheckpointUploadMode.ASYNC)
+
+
+def _report(run: Run, told: dict[str, Any], uploads: _Uploads, *, save: bool) -> None:
     if run.rank == 0:
         # Ray prints what a worker writes into the driver's log.
         sys.stdout.write(f"epoch {run.course.epoch} of {run.plan.epochs}: loss {told['training']:.6g}, {run.world} workers\n")
         sys.stdout.flush()
     tensors = run.tensors() if save else {}
-    if not save or run.rank:
+    if save and run.rank == 0:
+        uploads.report(run, told, tensors)
+    else:
         ray.train.report(told)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        run.save(Path(folder), tensors)
-        ray.train.report(told, checkpoint=Checkpoint.from_directory(folder))

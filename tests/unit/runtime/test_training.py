@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from eagleray_runtime.contract.reports import HistoryPoint, Stage
 from eagleray_runtime.data import sample
 from eagleray_runtime.data.dataset import load
 from eagleray_runtime.data.splitting import split_rows
-from eagleray_runtime.errors import Diverged, ModelInvalid
+from eagleray_runtime.errors import Diverged, ModelInvalid, StoreRefused
 from eagleray_runtime.reports import Reporter, Stopped
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import driver, numpy_engine
@@ -153,19 +154,15 @@ def test_a_run_interrupted_at_every_epoch_comes_to_the_same_bundle(job, model, t
     plan, _ = decide(config, dataset)
     checkpoints = Store(Location(uri=f"{config.checkpoints.uri}/{config.resource.uid}"))
 
-    def lost(_):
-        if newest() != before:
+    def lost(end):
+        if end.epoch == epoch:
             raise InterruptedRunError
 
-    def newest():
-        return next(Checkpoints(checkpoints, 2).newest_first(), b"")
-
-    before = b""
     for epoch in range(2, 28):
         ticks = iter(range(0, 10_000, 11))
         with pytest.raises(InterruptedRunError):
             numpy_engine.train(plan, dataset, checkpoints, lost, clock=lambda ticks=ticks: float(next(ticks)))
-        before = newest()
+        before = next(Checkpoints(checkpoints, 2).newest_first())
         restored = numpy_engine.Run(plan)
         assert restored.restore(before)
         assert restored.course.epoch == epoch - 1
@@ -173,6 +170,35 @@ def test_a_run_interrupted_at_every_epoch_comes_to_the_same_bundle(job, model, t
 
     assert resumed.progress.resumed_from_epoch == 26
     assert resumed.model.digest == undisturbed.model.digest
+
+
+def test_training_goes_on_while_a_checkpoint_travels_and_ends_when_it_has_arrived(job, monkeypatch, folder):
+    config = job(training=REFERENCE | {"epochs": 3, "checkpoint": {"everyEpochs": 1}})
+    dataset = load(config)
+    went_on, arrived = threading.Event(), []
+
+    def slow(store, name, content):
+        arrived.append(went_on.wait(20))
+
+    def told(end):
+        if end.epoch == 2:
+            went_on.set()
+
+    monkeypatch.setattr(Store, "write", slow)
+    numpy_engine.train(decide(config, dataset)[0], dataset, Store(folder("checkpoints")), told)
+    assert arrived == [True, True]
+
+
+def test_a_store_that_refuses_a_checkpoint_ends_the_training(job, monkeypatch, folder):
+    config = job(training=REFERENCE | {"epochs": 2, "checkpoint": {"everyEpochs": 1}})
+    dataset = load(config)
+
+    def refuse(store, name, content):
+        raise StoreRefused("the store is full")
+
+    monkeypatch.setattr(Store, "write", refuse)
+    with pytest.raises(StoreRefused, match="full"):
+        numpy_engine.train(decide(config, dataset)[0], dataset, Store(folder("checkpoints")), lambda end: None)
 
 
 def test_a_step_that_is_computed_in_parts_is_the_same_step(job):
@@ -302,7 +328,8 @@ def test_a_checkpoint_that_is_not_what_was_written_is_passed_over_for_the_one_be
 def test_checkpoints_are_removed_when_the_bundle_is_complete(job, tmp_path):
     config = job(training=REFERENCE)
     store = Store(Location(uri=f"{config.checkpoints.uri}/{config.resource.uid}"))
-    Checkpoints(store, 2).write(3, b"of a lost attempt")
+    with Checkpoints(store, 2) as before:
+        before.write(3, b"of a lost attempt")
     run(config)
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
@@ -448,17 +475,18 @@ def test_an_attempt_that_nobody_waits_for_ends_without_a_bundle(job, monkeypatch
 def test_it_is_told_how_long_training_waited_for_checkpoints(job, folder, monkeypatch):
     config = job(training={"epochs": 5, "checkpoint": {"everyEpochs": 2}})
     dataset, now, ends = load(config), [100.0], []
-    store, write = Store(folder("checkpoints")), Store.write
+    store, write = Store(folder("checkpoints")), Checkpoints.write
 
-    def slowly(self, name, content):
+    def slowly(self, epoch, content):
+        # As where the one before is still on its way.
         now[0] += 7.0
-        write(self, name, content)
+        write(self, epoch, content)
 
     def on_epoch(end):
         now[0] += 1.0
         ends.append((end.checkpoint_seconds, end.unsaved_seconds))
 
-    monkeypatch.setattr(Store, "write", slowly)
+    monkeypatch.setattr(Checkpoints, "write", slowly)
     outcome = numpy_engine.train(decide(config, dataset)[0], dataset, store, on_epoch, lambda: now[0])
     # After epochs 2 and 4 a checkpoint is written; none after the last one.
     assert ends == [(0, 0), (0, 1), (7, 0), (7, 1), (14, 0)]

@@ -233,7 +233,7 @@ def test_a_worker_tells_its_epochs_and_what_it_chose_and_goes_on_from_its_checkp
     """What each worker runs, with a Ray that only listens."""
     import shutil
 
-    from ray.train import Checkpoint
+    from ray.train import Checkpoint, CheckpointUploadMode
 
     from eagleray_runtime.training import torch_engine
     from eagleray_runtime.training.torch_rows import sent
@@ -243,10 +243,10 @@ def test_a_worker_tells_its_epochs_and_what_it_chose_and_goes_on_from_its_checkp
     plan, _ = decide(config, dataset)
     reports = []
 
-    def report(told, checkpoint=None):
+    def report(told, checkpoint=None, checkpoint_upload_mode=None):
         if checkpoint is not None:
-            # Ray takes it away before the worker goes on.
-            checkpoint = Checkpoint(shutil.copytree(checkpoint.path, tmp_path / f"report-{len(reports)}"))
+            assert checkpoint_upload_mode is CheckpointUploadMode.ASYNC, "training goes on meanwhile"
+            checkpoint = Checkpoint(shutil.move(checkpoint.path, tmp_path / f"report-{len(reports)}"))
         reports.append((told, checkpoint))
 
     monkeypatch.setattr(torch_engine, "REPORT_SECONDS", 0.0)
