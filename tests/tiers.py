@@ -2,8 +2,8 @@
 
     python -m tests.tiers [TIER ...]
 
-Most run two at a time, for they wait as much as they compute; the tier faults, which tells late from lost by the clock, runs
-alone. A tier that this machine cannot run says so by name and does not fail the rest; whatever can run must pass.
+Most run two at a time, for they wait as much as they compute. The tier faults tells late from lost by the clock: those that run
+beside it give way to it. A tier that this machine cannot run says so by name and does not fail the rest; whatever can run must pass.
 """
 
 import argparse
@@ -40,6 +40,7 @@ class Tier:
     missing: Callable[[], str | None] = lambda: None
     environment: Callable[[], dict[str, str]] = dict
     options: tuple[str, ...] = ()
+    gives_way: bool = False
 
 
 def with_torch() -> dict[str, str]:
@@ -71,8 +72,8 @@ def no_node() -> str | None:
 
 TIERS = (
     Tier("fast", FAST, "decisions, builders, engines, protocol, chart", options=("--numprocesses", "auto")),
-    Tier("stores", "stores", "data, checkpoints and models in emulators of the clouds' stores"),
-    Tier("ray", "ray and not torch", "train and serve on a private Ray of this machine"),
+    Tier("stores", "stores", "data, checkpoints and models in emulators of the clouds' stores", gives_way=True),
+    Tier("ray", "ray and not torch", "train and serve on a private Ray of this machine", gives_way=True),
     Tier("torch", "torch", "the torch engine, and NumPy's gradients against autograd", no_room_for_torch, with_torch),
     Tier("integration", "integration", "the operator on a real kube-apiserver and etcd", no_go),
     Tier("faults", "faults", "killed, cut off and lied to, it ends like the undisturbed run", no_go),
@@ -85,7 +86,7 @@ TIERS = (
 )
 
 
-STAGES = (("fast",), ("faults",), ("e2e", "torch", "ray", "integration", "stores"))
+STAGES = (("fast",), ("faults", "ray", "stores"), ("e2e", "torch", "integration"))
 """One after the other; of a stage two tiers run at a time, the longest first."""
 
 
@@ -107,6 +108,8 @@ def run(tier: Tier, told: Path | None) -> Outcome:
     say(f"=== {tier.name} begins: {tier.about}")
     begin = time.monotonic()
     command = [sys.executable, "-m", "pytest", "-q", *tier.options, "-m", tier.markers, "tests"]
+    if tier.gives_way:
+        command = ["nice", "-n", "10", *command]
     environment = os.environ | tier.environment()
     if told is None:
         code = exit_code(command, environment, None)
