@@ -52,12 +52,14 @@ def test_asha_ends_trials_that_run_at_once(tmp_path: Path, ray: PrivateRay) -> N
 
 
 LOST = """
-import os, ray
+import os, sys, ray
 from eagleray_runtime.training import parallel
 from eagleray_runtime.training.trial import Trial
 ray.init(log_to_driver=False)
 gone = ray.remote(max_retries=0)(lambda: os._exit(1)).remote()
-print(parallel._result(gone, Trial(3, {"training.epochs": 2}, "Loss")).model_dump_json())
+told = parallel._result(gone, Trial(3, {"training.epochs": 2}, "Loss")).model_dump_json()
+# At once, for a thread of Ray's prints too.
+sys.stdout.write(told + chr(10))
 """
 
 
