@@ -77,7 +77,8 @@ bench: $(VENV)/.dev ## Ratios against peers on this machine, in one run
 	$(BIN)/python -m bench.operator
 
 bench-training: $(VENV)/.dev ## How good and how fast training is beside scikit-learn's, on real data
-	EAGLERAY_ALLOW_FILE_URIS=1 OMP_NUM_THREADS=1 $(BIN)/python -m bench.training
+	PYTHONPATH=$$($(BIN)/python -m tests.support.locks torch) EAGLERAY_ALLOW_FILE_URIS=1 OMP_NUM_THREADS=1 \
+	  $(BIN)/python -m bench.training
 
 lock: $(VENV)/.build ## Resolve the requirements anew
 	PATH=$(abspath $(BIN)):$$PATH sh requirements/lock.sh

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from sklearn import datasets
 
+from bench.jobs import job
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.data.dataset import load
 from eagleray_runtime.training.plan import decide
@@ -47,23 +48,18 @@ def configuration(folder: Path, workers: int) -> TrainingConfig:
     """A convolutional network of the default shape but for statistics over the workers' rows, in steps of 512 digits."""
     found = datasets.load_digits()
     np.savez(folder / "digits.npz", images=found.images, digit=found.target)
-    return TrainingConfig.model_validate(
-        {
-            "resource": {"kind": "TrainingJob", "namespace": "bench", "name": "bench", "uid": "uid", "generation": 1},
-            "attempt": 1,
-            "engine": "Torch",
-            "data": {
-                "configMapRef": {"name": "digits", "key": "digits.npz"},
-                "target": "digit",
-                "split": {"validationPercent": 0, "testPercent": 0},
-            },
-            "dataFile": str(folder / "digits.npz"),
-            "model": {"family": "ConvolutionalNetwork", "convolutionalNetwork": {"normalization": "Layer"}},
-            "training": {"epochs": EPOCHS, "batchSize": 512},
-            "workers": {"min": workers, "max": workers, "cpus": 1, "gpus": 0},
-            "output": {"uri": f"file://{folder}/model"},
-            "checkpoints": {"uri": f"file://{folder}/checkpoints"},
-        }
+    return job(
+        folder,
+        data={
+            "configMapRef": {"name": "digits", "key": "digits.npz"},
+            "target": "digit",
+            "split": {"validationPercent": 0, "testPercent": 0},
+        },
+        dataFile=str(folder / "digits.npz"),
+        model={"family": "ConvolutionalNetwork", "convolutionalNetwork": {"normalization": "Layer"}},
+        training={"epochs": EPOCHS, "batchSize": 512},
+        workers={"min": workers, "max": workers, "cpus": 1, "gpus": 0},
+        engine="Torch",
     )
 
 
@@ -86,8 +82,9 @@ def work(rank: int, workers: int, folder: Path) -> None:
     import torch
     import torch.distributed
 
+    from eagleray_runtime.training.torch_rows import received, sent
     from eagleray_runtime.training.torch_run import Run
-    from eagleray_runtime.training.torch_step import arrays, epoch, over_workers
+    from eagleray_runtime.training.torch_step import epoch, over_workers
 
     torch.set_num_threads(1)
     if workers > 1:
@@ -95,14 +92,14 @@ def work(rank: int, workers: int, folder: Path) -> None:
     config = TrainingConfig.model_validate_json((folder / "config.json").read_text())
     dataset = load(config)
     plan, _ = decide(config, dataset)
-    x, y = (torch.from_numpy(values) for values in arrays(dataset.training, plan.precision))
     run = Run(plan, torch.device("cpu"), rank, workers)
-    epoch(run, (x, y))
+    rows = received(sent(dataset.training, plan.precision), run.device)
+    epoch(run, rows)
     run.course.epoch += 1
     over_workers(run, [0.0])
     before = (time.perf_counter(), time.process_time(), busy_seconds())
     while not run.course.is_over:
-        epoch(run, (x, y))
+        epoch(run, rows)
         run.course.epoch += 1
     over_workers(run, [0.0])
     after = (time.perf_counter(), time.process_time(), busy_seconds())

@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from eagleray_runtime.contract.config import ServingConfig, TrainingConfig
+from bench.jobs import job
+from eagleray_runtime.contract.config import ServingConfig
 from eagleray_runtime.contract.names import ALLOW_FILE_URIS_ENV, SERVE_MIDDLEWARE, SERVING_IMPORT_PATH
 from eagleray_runtime.reports import Reporter
 from eagleray_runtime.serving.model import load_model
@@ -59,26 +60,18 @@ def serve_defaults(args: dict[str, Any]) -> Any:
 def train_model(folder: Path) -> dict[str, Any]:
     """A 64-256-256-10 perceptron; the serving configuration as JSON values."""
     random = np.random.default_rng(0)
-    columns = {f"x{index}": random.normal(size=200) for index in range(COLUMNS)}
+    columns: dict[str, Any] = {f"x{index}": random.normal(size=200) for index in range(COLUMNS)}
     np.savez(folder / "rows.npz", **columns, y=np.arange(200) % CLASSES)
-    resource = {"kind": "TrainingJob", "namespace": "bench", "name": "bench", "uid": "bench", "generation": 1}
-    config = TrainingConfig.model_validate(
-        {
-            "resource": resource,
-            "attempt": 1,
-            "engine": "NumPy",
-            "data": {"configMapRef": {"name": "rows", "key": "rows.npz"}, "target": "y"},
-            "dataFile": str(folder / "rows.npz"),
-            "model": {"family": "MultilayerPerceptron", "multilayerPerceptron": {"hiddenLayers": [256, 256]}},
-            "training": {"epochs": 1},
-            "workers": {"min": 1, "max": 1, "cpus": 1, "gpus": 0},
-            "output": {"uri": f"file://{folder}/model"},
-            "checkpoints": {"uri": f"file://{folder}/checkpoints"},
-        }
+    config = job(
+        folder,
+        data={"configMapRef": {"name": "rows", "key": "rows.npz"}, "target": "y"},
+        dataFile=str(folder / "rows.npz"),
+        model={"family": "MultilayerPerceptron", "multilayerPerceptron": {"hiddenLayers": [256, 256]}},
+        training={"epochs": 1},
     )
     driver.run(config, Progress(config, Reporter(None)))
     return {
-        "resource": resource | {"kind": "ModelDeployment"},
+        "resource": config.resource.model_dump(mode="json") | {"kind": "ModelDeployment"},
         "revision": "1",
         "name": "m",
         "model": {"uri": f"file://{folder}/model"},
@@ -153,7 +146,8 @@ async def load(port: int, connections: int, seconds: float, host: str = "127.0.0
 def generate(port: int, connections: int, seconds: float, host: str = "127.0.0.1") -> list[float]:
     """Run the generator in a process of its own, as a client would be."""
     arguments = [sys.executable, "-m", "bench.serving", "--generate", host, str(port), str(connections), str(seconds)]
-    return json.loads(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)
+    found: list[float] = json.loads(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)
+    return found
 
 
 def free_port() -> int:

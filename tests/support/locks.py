@@ -1,4 +1,7 @@
-"""What a lock file names, installed once into the cache, for all checkouts."""
+"""What a lock file names, installed once into the cache, for all checkouts.
+
+`python -m tests.support.locks NAME` prints its folder.
+"""
 
 import hashlib
 import shutil
@@ -38,3 +41,7 @@ def _folder(name: str) -> Path:
     key = hashlib.sha256(lock(name).read_bytes() + sys.version.encode()).hexdigest()[:12]
     # By this name tools know that it is not a project's own code: hypothesis would read each module for constants.
     return cache_folder() / f"{name}-{key}" / "site-packages"
+
+
+if __name__ == "__main__":
+    print(installed(sys.argv[1]))

@@ -146,11 +146,12 @@ def _ranks(name: str, values: Any) -> Integers:
 
 
 def _times(name: str, values: Any) -> Any:
-    """Text as times, all with a zone or all without."""
+    """Text as times, all with a zone or all without; years come first, so that 2026/01/31 is as plain as 2026-01-31."""
     said = ""
+    dashed = pc.replace_substring_regex(values, r"^(\d{4})/(\d{2})/(\d{2})", r"\1-\2-\3")
     for zone in (None, "UTC"):
         try:
-            return values.cast(pa.timestamp("us", zone))
+            return dashed.cast(pa.timestamp("us", zone))
         except pa.ArrowInvalid as error:
             said = said or str(error)
     raise DataInvalid(f"column {name} (data.sequence.timeColumn) holds text that is no time: {said}: write 2026-01-31T12:00")

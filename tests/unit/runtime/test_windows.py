@@ -116,6 +116,7 @@ def test_words_are_categories_of_each_row(rows):
 
 TIMES = {
     "dates": [f"2026-{month:02}-{day:02}" for month in (9, 10, 11) for day in range(1, 21)],
+    "dates with slashes": [f"2026/{month:02}/{day:02}" for month in (9, 10, 11) for day in range(1, 21)],
     "times": [f"2026-01-{day:02}T{hour:02}:00:00" for day in range(9, 15) for hour in range(2, 22, 2)],
     "times with a zone": [f"2026-01-{day:02}T{hour:02}:00:00Z" for day in range(9, 15) for hour in range(2, 22, 2)],
     "fractions": [str(t / 8 - 2) for t in range(60)],
