@@ -127,17 +127,18 @@ class TrainingJobSpec(Block):
             "Torch or Auto",
         ),
         Rule(
-            "self.data.format != 'ImageFolder' || self.model.family == 'ConvolutionalNetwork'",
-            "only family ConvolutionalNetwork learns from format ImageFolder",
+            "self.data.format != 'ImageFolder' || self.model.family in ['ConvolutionalNetwork', 'Custom']",
+            "only families ConvolutionalNetwork and Custom learn from format ImageFolder",
         ),
         Rule(
-            "self.model.family != 'ConvolutionalNetwork' || "
+            "(self.model.family != 'ConvolutionalNetwork' && self.data.format != 'ImageFolder') || "
             "(!has(self.data.sample) && !has(self.data.columns) && self.data.format in ['Auto', 'NPZ', 'ImageFolder'])",
             "family ConvolutionalNetwork learns from images: use format NPZ or ImageFolder, without columns or sample",
         ),
         Rule(
-            "has(self.data.sequence) == (self.model.family == 'RecurrentNetwork')",
-            "data.sequence and family RecurrentNetwork go together",
+            "has(self.data.sequence) ? self.model.family in ['RecurrentNetwork', 'Custom'] : "
+            "self.model.family != 'RecurrentNetwork'",
+            "family RecurrentNetwork learns from data.sequence, which only family Custom takes too",
         ),
         Rule(
             "has(self.data.text) == (self.model.family in ['Transformer', 'Pretrained'])",
@@ -159,7 +160,8 @@ class TrainingJobSpec(Block):
             "without data.target each next token is learned by CrossEntropy: drop labelSmoothing and classWeights",
         ),
         Rule(
-            "!(self.model.family in ['ConvolutionalNetwork', 'Transformer', 'Pretrained']) || "
+            "!(self.model.family in ['ConvolutionalNetwork', 'Transformer', 'Pretrained'] || "
+            "self.data.format == 'ImageFolder') || "
             "(self.data.preparation.missingNumeric == 'Mean' && "
             "self.data.preparation.missingCategorical == 'MostFrequent' && self.data.preparation.encoding == 'OneHot' && "
             "self.data.preparation.maxCategories == 100 && self.data.preparation.outliers == 'None' && "

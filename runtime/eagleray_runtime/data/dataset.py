@@ -179,7 +179,7 @@ def load(config: TrainingConfig) -> Dataset:
 
 def read_rows(config: TrainingConfig) -> Rows:
     """The rows that the family learns from; raises what `clean` does."""
-    if config.model.family is Family.CONVOLUTIONAL_NETWORK:
+    if config.model.family is Family.CONVOLUTIONAL_NETWORK or config.data.format is DataFormat.IMAGE_FOLDER:
         return image_rows.read(config)
     return text_files.read(config) if config.data.format is DataFormat.TEXT else read(config)
 

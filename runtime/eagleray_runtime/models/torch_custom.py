@@ -46,7 +46,7 @@ def described(architecture: Custom, x: AnyArray) -> Custom:
         UserCodeFailed: as `made`, or its outputs are not [rows, outputs], or no gradient goes back through them.
     """
     rows = torch.from_numpy(x.astype("float32"))
-    widest = max(architecture.inputs, architecture.outputs)
+    widest = max(x[0].size, architecture.outputs)
 
     def measure(_module: torch.nn.Module, _inputs: Any, outputs: Any) -> None:
         nonlocal widest

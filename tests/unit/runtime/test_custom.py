@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from eagleray_runtime.bundle.reading import read_bundle
+from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.config import Location, ServingConfig
 from eagleray_runtime.contract.search import Search
 from eagleray_runtime.errors import DigestMismatch, ModelInvalid, StoreRefused, UserCodeFailed
@@ -17,7 +18,9 @@ from eagleray_runtime.training.code import code_of, read_code
 from eagleray_runtime.training.devices import Device, strategy
 from eagleray_runtime.training.space import dimensions, with_values
 from tests.support.gpus import assert_learns_alike, on_a_gpu
+from tests.support.pictures import striped
 from tests.support.torch_runs import HereRun, Wanted, by_two_workers, changed_alike_when_interrupted
+from tests.unit.runtime.test_serving import Client
 
 NETWORK = """
 from torch import nn
@@ -331,6 +334,52 @@ class TestBundle:
         assert HereRun(custom(start=start)).state["1.weight"] == pytest.approx(saved.state["1.weight"])
         with pytest.raises(ModelInvalid, match="They differ in sources"):
             HereRun(custom(files={"mine.py": NETWORK + "#\n", "layers.py": LAYERS}, start=start))
+
+
+SHAPED = """
+from math import prod
+
+from torch import nn
+
+
+def network(*, inputs, outputs, parameters):
+    return nn.Sequential(nn.Flatten(), nn.Linear(prod(inputs), 16), nn.ReLU(), nn.Linear(16, outputs))
+"""
+
+
+@pytest.mark.torch
+async def test_it_learns_from_windows_of_rows_and_answers_them(custom):
+    waves = np.sin(np.arange(300) / 2)
+    rows = ["t,y", *(f"{t},{value}" for t, value in enumerate(waves))]
+    data = {"sequence": {"timeColumn": "t", "windowSteps": 8}}
+    config = custom(rows, {"mine.py": SHAPED}, data=data)
+    run = HereRun(config).to_the_end()
+    assert run.plan.architecture.inputs == (8, 1)
+    assert "8x1 inputs, 1 outputs" in run.plan.architecture.words
+    assert run.metrics()["R2", "Test"] > 0.95
+    run.save()
+    kind = config.resource.model_copy(update={"kind": "ModelDeployment"})
+    place = {"model": config.output, "remoteCode": "Allow"}
+    told = ServingConfig.model_validate({"resource": kind, "revision": "r", "name": "m", "engine": "Torch"} | place)
+    tensor = {"name": "features", "datatype": "FP64", "shape": [1, 8, 1], "data": waves[100:108].tolist()}
+    status, answer = await Client(told).infer({"inputs": [tensor]})
+    assert status == 200
+    assert answer["outputs"][0]["data"][0] == pytest.approx(waves[108], abs=0.2)
+
+
+@pytest.mark.torch
+def test_it_learns_from_pictures_in_folders(custom, tmp_path):
+    for number in range(30):
+        for name in ("across", "down"):
+            path = tmp_path / "stripes" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(striped(name, number))
+    uri = f"file://{tmp_path}/stripes"
+    config = custom(files={"mine.py": SHAPED}, dataLocation={"uri": uri})
+    data = {"uri": uri, "format": "ImageFolder", "image": {"sizePixels": 16}}
+    run = HereRun(config.model_copy(update={"data": blocks.Data.model_validate(data)})).to_the_end()
+    assert run.plan.architecture.inputs[:2] == (16, 16)
+    assert run.metrics()["Accuracy", "Test"] > 0.9
 
 
 @pytest.mark.torch

@@ -444,8 +444,8 @@ class Data(Block):
         description="How the rows are stored; JSONLines is an object a row, ImageFolder a folder for each class that holds its "
         "pictures (PNG, JPEG), Text a text in UTF-8 in each file, or one long text in a single one. Auto decides by the file "
         "name's ending (.csv, .parquet, .npz, .jsonl, .ndjson). "
-        "Family ConvolutionalNetwork learns from ImageFolder, or from NPZ with an array of images [rows, height, width] or "
-        "[rows, height, width, channels].",
+        "Families ConvolutionalNetwork and Custom learn from ImageFolder, the former also from NPZ with an array of images "
+        "[rows, height, width] or [rows, height, width, channels].",
     )
     loading: Loading = Field(
         Loading.MEMORY,
@@ -467,7 +467,7 @@ class Data(Block):
         "in NPZ files the only array of them.",
     )
     sequence: Sequence | None = Field(
-        None, description="What windows of rows are learned from: goes with family RecurrentNetwork."
+        None, description="What windows of rows are learned from: goes with families RecurrentNetwork and Custom."
     )
     text: Text | None = Field(None, description="What text is learned from: goes with families Transformer and Pretrained.")
     columns: list[DataColumn] | None = Field(

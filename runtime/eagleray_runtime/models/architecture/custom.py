@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.contract import blocks
@@ -17,16 +17,16 @@ from eagleray_runtime.models.heads import Head, head_of
 class Custom(Made):
     """A network of the user's own: what the function `entrypoint` (module:function) makes of inputs, outputs and `arguments`.
 
-    It takes rows [rows, inputs]. `sources` are the texts of the code's files by name; without any it is in the image. `weights`
-    and `statistics` are the shapes of parameters and buffers by the names that its module gives, `width` are the numbers of its
-    widest layer's outputs for one row.
+    It takes rows [rows, inputs], or pictures and windows [rows, *inputs]. `sources` are the texts of the code's files by name;
+    without any it is in the image. `weights` and `statistics` are the shapes of parameters and buffers by the names that its
+    module gives, `width` are the numbers of its widest layer's outputs for one row.
     """
 
     kind: Literal["Custom"] = "Custom"
     entrypoint: str
     arguments: dict[str, str]
     sources: dict[str, str] = Field(default_factory=dict)
-    inputs: int = Field(ge=1)
+    inputs: PositiveInt | tuple[PositiveInt, ...]
     outputs: int = Field(ge=1)
     statistics: dict[str, list[int]] = Field(default_factory=dict)
     width: int = 1
@@ -51,8 +51,9 @@ class Custom(Made):
     def words(self) -> str:
         """Its code for a person."""
         files = f"{', '.join(sorted(self.sources))} ({digest(self.sources)})" if self.sources else "the image"
+        inputs = self.inputs if isinstance(self.inputs, int) else "x".join(map(str, self.inputs))
         given = ", ".join(f"{name}={value}" for name, value in self.arguments.items())
-        return f"{self.entrypoint} of {files}{f' with {given}' if given else ''}; {self.inputs} inputs, {self.outputs} outputs"
+        return f"{self.entrypoint} of {files}{f' with {given}' if given else ''}; {inputs} inputs, {self.outputs} outputs"
 
 
 def custom(model: blocks.Custom, sources: Mapping[str, str], x: AnyArray, classes: int, loss: LossType) -> Custom:
@@ -74,7 +75,7 @@ def custom(model: blocks.Custom, sources: Mapping[str, str], x: AnyArray, classe
         entrypoint=model.entrypoint,
         arguments=model.parameters,
         sources=dict(sources),
-        inputs=x.shape[1],
+        inputs=x.shape[1] if x.ndim == 2 else x.shape[1:],
         outputs=outputs,
         head=head,
     )
