@@ -141,8 +141,13 @@ class TrainingJobSpec(Block):
             "family RecurrentNetwork learns from data.sequence, which only family Custom takes too",
         ),
         Rule(
-            "has(self.data.text) == (self.model.family in ['Transformer', 'Pretrained'])",
-            "data.text goes with families Transformer and Pretrained, and they with it",
+            "has(self.data.text) ? self.model.family in ['Transformer', 'Pretrained', 'Custom'] : "
+            "!(self.model.family in ['Transformer', 'Pretrained'])",
+            "families Transformer and Pretrained learn from data.text, which only family Custom takes too",
+        ),
+        Rule(
+            "self.model.family != 'Custom' || !has(self.data.text) || has(self.data.target)",
+            "a network of your own tells data.target: set it, or go on with text by family Transformer or Pretrained",
         ),
         Rule(
             "self.model.family != 'Pretrained' || !has(self.data.text) || !has(self.data.text.vocabularySize)",
@@ -160,8 +165,7 @@ class TrainingJobSpec(Block):
             "without data.target each next token is learned by CrossEntropy: drop labelSmoothing and classWeights",
         ),
         Rule(
-            "!(self.model.family in ['ConvolutionalNetwork', 'Transformer', 'Pretrained'] || "
-            "self.data.format == 'ImageFolder') || "
+            "(self.model.family != 'ConvolutionalNetwork' && self.data.format != 'ImageFolder' && !has(self.data.text)) || "
             "(self.data.preparation.missingNumeric == 'Mean' && "
             "self.data.preparation.missingCategorical == 'MostFrequent' && self.data.preparation.encoding == 'OneHot' && "
             "self.data.preparation.maxCategories == 100 && self.data.preparation.outliers == 'None' && "

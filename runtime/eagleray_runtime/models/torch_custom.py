@@ -40,12 +40,12 @@ def made(architecture: Custom) -> torch.nn.Module:
 
 
 def described(architecture: Custom, x: AnyArray) -> Custom:
-    """The architecture with what its module shows on a few rows [rows, inputs]: weights, buffers, and its widest layer.
+    """The architecture with what its module shows on a few rows: weights, buffers, and its widest layer.
 
     Raises:
         UserCodeFailed: as `made`, or its outputs are not [rows, outputs], or no gradient goes back through them.
     """
-    rows = torch.from_numpy(x.astype("float32"))
+    rows = torch.from_numpy(x if x.dtype.kind == "i" else x.astype("float32"))
     widest = max(x[0].size, architecture.outputs)
 
     def measure(_module: torch.nn.Module, _inputs: Any, outputs: Any) -> None:
@@ -96,7 +96,7 @@ class CustomNetwork(WrappedNetwork):
         self._sources = architecture.sources
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Outputs [rows, outputs] of `x` [rows, inputs].
+        """Outputs [rows, outputs] of the rows `x`.
 
         Raises:
             UserCodeFailed: the user's module ends with an error.

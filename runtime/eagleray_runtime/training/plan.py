@@ -182,7 +182,8 @@ def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]
 def _architecture(config: TrainingConfig, dataset: Dataset, loss: LossType) -> Architecture:
     classes, base = len(dataset.classes), dataset.base
     if config.model.custom is not None:
-        return custom(config.model.custom, dataset.code, next(dataset.training.pieces())[0][:PROBED_ROWS], classes, loss)
+        few = next(dataset.training.pieces())[0][:PROBED_ROWS]
+        return custom(config.model.custom, dataset.code, few, dataset.inputs, classes, loss)
     if base is None:
         return build(config.model, dataset.inputs, classes, loss)
     goes_on = dataset.task == "LanguageModeling"

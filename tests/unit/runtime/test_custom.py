@@ -19,6 +19,7 @@ from eagleray_runtime.training.devices import Device, strategy
 from eagleray_runtime.training.space import dimensions, with_values
 from tests.support.gpus import assert_learns_alike, on_a_gpu
 from tests.support.pictures import striped
+from tests.support.texts import reviews
 from tests.support.torch_runs import HereRun, Wanted, by_two_workers, changed_alike_when_interrupted
 from tests.unit.runtime.test_serving import Client
 
@@ -380,6 +381,39 @@ def test_it_learns_from_pictures_in_folders(custom, tmp_path):
     run = HereRun(config.model_copy(update={"data": blocks.Data.model_validate(data)})).to_the_end()
     assert run.plan.architecture.inputs[:2] == (16, 16)
     assert run.metrics()["Accuracy", "Test"] > 0.9
+
+
+WORDS = """
+from torch import nn
+
+
+class Words(nn.Module):
+    def __init__(self, vocabulary, outputs):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, 16, padding_idx=0)
+        self.reading = nn.GRU(16, 32, batch_first=True)
+        self.telling = nn.Linear(32, outputs)
+
+    def forward(self, x):
+        said, _ = self.reading(self.embedding(x))
+        return self.telling(said.max(dim=1).values)
+
+
+def network(*, inputs, outputs, parameters):
+    tokens, vocabulary = inputs
+    return Words(vocabulary, outputs)
+"""
+
+
+@pytest.mark.torch
+def test_it_learns_from_text(custom):
+    data = {"text": {"column": "review", "maxTokens": 24}}
+    config = custom(["review,y", *reviews(200)], {"mine.py": WORDS}, data=data, training={"optimizer": {"learningRate": 0.01}})
+    run = HereRun(config).to_the_end()
+    assert run.plan.architecture.inputs[0] == 24
+    assert run.metrics()["Accuracy", "Test"] > 0.9
+    run.save()
+    assert read_bundle(Store(config.output)).manifest.architecture == run.plan.architecture
 
 
 @pytest.mark.torch

@@ -469,7 +469,9 @@ class Data(Block):
     sequence: Sequence | None = Field(
         None, description="What windows of rows are learned from: goes with families RecurrentNetwork and Custom."
     )
-    text: Text | None = Field(None, description="What text is learned from: goes with families Transformer and Pretrained.")
+    text: Text | None = Field(
+        None, description="What text is learned from: goes with families Transformer, Pretrained and Custom."
+    )
     columns: list[DataColumn] | None = Field(
         None,
         min_length=1,

@@ -298,8 +298,9 @@ class Custom(Block):
         max_length=253,
         pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$",
         description="module:function. The function is called with inputs (number of prepared columns; of pictures height, width "
-        "and channels, of a sequence steps and columns), outputs (numbers that the network has to say of a row) and parameters, "
-        "by these names, and returns a torch.nn.Module that takes float [rows, inputs] to [rows, outputs].",
+        "and channels, of a sequence steps and columns, of text tokens and vocabulary), outputs (numbers that the network has to "
+        "say of a row) and parameters, by these names, and returns a torch.nn.Module that takes float [rows, inputs] to "
+        "[rows, outputs].",
     )
     config_map_ref: Reference | None = Field(
         None, description="ConfigMap whose keys that end in .py are the code. Unset without uri means that the image holds it."
@@ -412,8 +413,8 @@ class Model(Block):
     family: Family = Field(
         description="Model family. Perceptron is the classic learning rule: labels without probabilities. ConvolutionalNetwork "
         "learns from images, RecurrentNetwork from windows of rows (data.sequence), Transformer from text (data.text), "
-        "Pretrained from text too, beginning with a model that was trained before, Custom from columns, windows or "
-        "pictures by a network of your own; all with engine Torch."
+        "Pretrained from text too, beginning with a model that was trained before, Custom from columns, windows, "
+        "pictures or text by a network of your own; all with engine Torch."
     )
     initialization: Initialization = Field(
         default_factory=Initialization, description="First values of the weights; biases start at zero."

@@ -17,7 +17,8 @@ from eagleray_runtime.models.heads import Head, head_of
 class Custom(Made):
     """A network of the user's own: what the function `entrypoint` (module:function) makes of inputs, outputs and `arguments`.
 
-    It takes rows [rows, inputs], or pictures and windows [rows, *inputs]. `sources` are the texts of the code's files by name;
+    It takes rows [rows, inputs], pictures and windows [rows, *inputs], or of text tokens [rows, inputs[0]] of so many kinds as
+    inputs[1]. `sources` are the texts of the code's files by name;
     without any it is in the image. `weights` and `statistics` are the shapes of parameters and buffers by the names that its
     module gives, `width` are the numbers of its widest layer's outputs for one row.
     """
@@ -56,8 +57,10 @@ class Custom(Made):
         return f"{self.entrypoint} of {files}{f' with {given}' if given else ''}; {inputs} inputs, {self.outputs} outputs"
 
 
-def custom(model: blocks.Custom, sources: Mapping[str, str], x: AnyArray, classes: int, loss: LossType) -> Custom:
-    """The architecture of a network of the user's own, found out on a few prepared rows `x` [rows, inputs]; else as `build`.
+def custom(
+    model: blocks.Custom, sources: Mapping[str, str], x: AnyArray, inputs: tuple[int, ...], classes: int, loss: LossType
+) -> Custom:
+    """The architecture of a network of the user's own, found out on a few prepared rows `x`; else as `build`.
 
     Raises:
         ModelInvalid: this installation has no torch.
@@ -75,7 +78,7 @@ def custom(model: blocks.Custom, sources: Mapping[str, str], x: AnyArray, classe
         entrypoint=model.entrypoint,
         arguments=model.parameters,
         sources=dict(sources),
-        inputs=x.shape[1] if x.ndim == 2 else x.shape[1:],
+        inputs=inputs[0] if len(inputs) == 1 else inputs,
         outputs=outputs,
         head=head,
     )
