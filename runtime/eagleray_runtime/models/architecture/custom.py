@@ -18,9 +18,9 @@ class Custom(Made):
     """A network of the user's own: what the function `entrypoint` (module:function) makes of inputs, outputs and `arguments`.
 
     It takes rows [rows, inputs], pictures and windows [rows, *inputs], or of text tokens [rows, inputs[0]] of so many kinds as
-    inputs[1]. `sources` are the texts of the code's files by name;
-    without any it is in the image. `weights` and `statistics` are the shapes of parameters and buffers by the names that its
-    module gives, `width` are the numbers of its widest layer's outputs for one row.
+    inputs[1]. `sources` are the texts of the code's files by name; without any it is in the image. `weights` and `statistics` are
+    the shapes of parameters and buffers by the names that its module gives, `width` are the numbers of its widest layer's outputs
+    for one row.
     """
 
     kind: Literal["Custom"] = "Custom"
