@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.data.dataset import AnyPart
@@ -24,6 +26,14 @@ def job(folder: Path, *, data: dict[str, Any], model: dict[str, Any], training: 
         }
         | fields
     )
+
+
+def pictures(folder: Path, images: AnyArray, labels: AnyArray) -> dict[str, Any]:
+    """What a job learns from of pictures [rows, height, width, channels] and what they show [rows]: all are for training."""
+    np.savez(folder / "rows.npz", image=images, label=labels)
+    split = {"validationPercent": 0, "testPercent": 0}
+    data = {"configMapRef": {"name": "rows", "key": "rows.npz"}, "target": "label", "split": split}
+    return {"data": data, "dataFile": str(folder / "rows.npz")}
 
 
 def rows(part: AnyPart) -> tuple[AnyArray, AnyArray]:

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sklearn import datasets
 
-from bench.jobs import job
+from bench.jobs import job, pictures
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.data.dataset import load
 from eagleray_runtime.training.plan import decide
@@ -47,15 +46,9 @@ class Spent:
 def configuration(folder: Path, workers: int) -> TrainingConfig:
     """A convolutional network of the default shape but for statistics over the workers' rows, in steps of 512 digits."""
     found = datasets.load_digits()
-    np.savez(folder / "digits.npz", images=found.images, digit=found.target)
     return job(
         folder,
-        data={
-            "configMapRef": {"name": "digits", "key": "digits.npz"},
-            "target": "digit",
-            "split": {"validationPercent": 0, "testPercent": 0},
-        },
-        dataFile=str(folder / "digits.npz"),
+        **pictures(folder, found.images, found.target),
         model={"family": "ConvolutionalNetwork", "convolutionalNetwork": {"normalization": "Layer"}},
         training={"epochs": EPOCHS, "batchSize": 512},
         workers={"min": workers, "max": workers, "cpus": 1, "gpus": 0},

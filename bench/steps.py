@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from sklearn import datasets
 
-from bench.jobs import job
+from bench.jobs import job, pictures
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.data.dataset import load
 from eagleray_runtime.models.torch_network import torch_network
@@ -69,16 +69,9 @@ CONTESTS = {
 
 def configuration(folder: Path, contest: Contest) -> TrainingConfig:
     """A job on the pictures, all of them for training."""
-    images, classes = contest.images()
-    np.savez(folder / "rows.npz", image=images, label=classes)
     return job(
         folder,
-        data={
-            "configMapRef": {"name": "rows", "key": "rows.npz"},
-            "target": "label",
-            "split": {"validationPercent": 0, "testPercent": 0},
-        },
-        dataFile=str(folder / "rows.npz"),
+        **pictures(folder, *contest.images()),
         model=contest.model,
         training={
             "epochs": 10_000,

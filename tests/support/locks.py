@@ -14,7 +14,7 @@ from tests.cluster.layout import cache_folder
 REPOSITORY = Path(__file__).parents[2]
 
 
-def lock(name: str) -> Path:
+def _lock(name: str) -> Path:
     return REPOSITORY / "requirements" / f"{name}.txt"
 
 
@@ -31,14 +31,14 @@ def installed(name: str) -> Path:
     if not is_installed(name):
         shutil.rmtree(folder.parent, ignore_errors=True)
         install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable, "--compile-bytecode"]
-        command = [*install, "--target", str(folder), "--no-deps", "--require-hashes", "-r", str(lock(name))]
+        command = [*install, "--target", str(folder), "--no-deps", "--require-hashes", "-r", str(_lock(name))]
         subprocess.run(command, cwd=REPOSITORY, check=True)
         (folder / "complete").touch()
     return folder
 
 
 def _folder(name: str) -> Path:
-    key = hashlib.sha256(lock(name).read_bytes() + sys.version.encode()).hexdigest()[:12]
+    key = hashlib.sha256(_lock(name).read_bytes() + sys.version.encode()).hexdigest()[:12]
     # By this name tools know that it is not a project's own code: hypothesis would read each module for constants.
     return cache_folder() / f"{name}-{key}" / "site-packages"
 
