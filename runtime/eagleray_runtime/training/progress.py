@@ -125,7 +125,7 @@ class Progress:
         self._spent = before.model_copy(
             update={
                 "checkpoint": before.checkpoint + checkpoint,
-                "lost": before.lost + lost,
+                "lost": before.lost + max(0.0, lost),
                 "recovery": before.recovery + max(0.0, recovery),
             }
         )

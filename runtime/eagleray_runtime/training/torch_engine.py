@@ -60,15 +60,20 @@ class RunCallback(UserCallback):  # type: ignore[misc]
         self._progress = progress
         self._chosen = progress.chosen
         self._before: dict[str, Any] | None = None
-        self._told_at = 0.0
+        # By the epoch of each checkpoint that is in the store, when it was taken.
+        self._saved: dict[int, float] = {}
+        self._trained_until = 0.0
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:
         """Tell the first worker's losses and choices, which are those of all, and what it cost if workers were started anew."""
-        told = metrics[0]
+        told, now = metrics[0], time.time()
         if (before := self._before) is not None and told["began"] != before["began"]:
-            recovery = told["began"] - self._told_at
-            self._progress.waited(before["checkpoint_seconds"], before["unsaved_seconds"], recovery)
-        self._before, self._told_at = told, time.time()
+            kept_until = max(before["began"], self._saved.get(told["resumed_from"], 0.0))
+            lost, recovery = self._trained_until - kept_until, told["began"] - self._trained_until
+            self._progress.waited(before["checkpoint_seconds"], lost, recovery)
+        if checkpoint is not None:
+            self._saved[told["epoch"]] = told["saved_at"]
+        self._before, self._trained_until = told, now
         self._progress.chosen = [*self._chosen, *map(Choice.model_validate, told["chosen"])]
         self._progress.epoch(
             EpochEnd(
@@ -80,7 +85,7 @@ class RunCallback(UserCallback):  # type: ignore[misc]
                 resumed_from=told["resumed_from"],
                 history=[HistoryPoint.model_validate(point) for point in told["history"]],
                 checkpoint_seconds=told["checkpoint_seconds"],
-                unsaved_seconds=told["unsaved_seconds"],
+                unsaved_seconds=max(0.0, now - told["saved_at"]),
                 first_epoch=FirstEpoch(*told["first_epoch"]) if told["first_epoch"] else None,
             )
         )
@@ -89,6 +94,7 @@ class RunCallback(UserCallback):  # type: ignore[misc]
         """End the run at once where no further try could help: Ray Train tries again whatever ended a worker, but no callback."""
         if (failure := final(worker_exceptions.values())) is not None:
             raise failure
+        self._trained_until = time.time()
 
 
 def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progress) -> Outcome:
@@ -182,6 +188,7 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
     # The first epoch is told at once, for it shows how many workers there are now.
     reported_at, saved_at, saving, uploads = float("-inf"), time.monotonic(), 0.0, _Uploads()
     began, first_epoch = time.time(), None
+    kept_until = began
     loss, valid, diverged = float("nan"), None, False
     target = Affine.model_validate(told["target"])
     while not course.is_over and not diverged:
@@ -203,6 +210,8 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
             run.keep_best()
         if course.epoch == 1:
             first_epoch = (began - told["asked_at"], time.time() - began)
+        if save:
+            kept_until = time.time()
         if report or save or course.is_over:
             summary = {
                 "epoch": course.epoch,
@@ -215,7 +224,7 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
                 "began": began,
                 "first_epoch": first_epoch,
                 "checkpoint_seconds": saving,
-                "unsaved_seconds": 0.0 if save else now - saved_at,
+                "saved_at": kept_until,
             }
             _report(run, summary, uploads, save=bool(save))
             reported_at = time.monotonic()

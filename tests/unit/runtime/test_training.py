@@ -500,6 +500,7 @@ def test_time_is_counted_from_when_training_began(job):
     progress.stage(Stage.TRAINING)
     progress.waited(checkpoint=3)
     progress.waited(checkpoint=1, lost=2, recovery=-1)
+    progress.waited(lost=-1)
     progress.stage(Stage.EVALUATING)
     spent = progress.last.spent
     assert spent is not None

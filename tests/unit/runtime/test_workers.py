@@ -191,6 +191,8 @@ def test_it_is_said_what_is_missing_to_compile(perceptron, monkeypatch):
 
 
 def test_workers_that_are_started_anew_cost_what_was_not_saved_and_the_time_until_they_train(perceptron, monkeypatch):
+    from ray.train import Checkpoint
+
     from eagleray_runtime.contract.reports import Stage
     from eagleray_runtime.reports import Reporter
     from eagleray_runtime.training import torch_engine
@@ -200,26 +202,41 @@ def test_workers_that_are_started_anew_cost_what_was_not_saved_and_the_time_unti
     monkeypatch.setattr(progress, "_reporter", type("Silent", (), {"due": lambda *_: True, "progress": lambda *_: None})())
     progress.stage(Stage.TRAINING)
     tell = torch_engine.RunCallback(progress)
-
-    def report(at, began, checkpoint_seconds, unsaved_seconds):
-        monkeypatch.setattr(torch_engine.time, "time", lambda: at)
-        told = {"epoch": 1, "step": 1, "training": 1.0, "validation": None, "resumed_from": 0, "history": [], "chosen": []}
-        spent = {
-            "began": began,
-            "first_epoch": None,
-            "checkpoint_seconds": checkpoint_seconds,
-            "unsaved_seconds": unsaved_seconds,
-        }
-        tell.after_report(None, [told | spent] * 2, None)
-        return progress.last.spent
-
     now = torch_engine.time.time()
-    report(now + 10, now, 1.0, 4.0)
-    spent = report(now + 20, now, 2.0, 6.0)
-    assert (spent.checkpoint, spent.lost, spent.recovery, spent.unsaved) == (2, 0, 0, 6)
-    spent = report(now + 60, now + 50, 0.5, 1.0)
-    assert (spent.checkpoint, spent.lost, spent.recovery, spent.unsaved) == (2.5, 6, 30, 1)
-    assert spent.seconds == pytest.approx(60, abs=1)
+
+    def at(seconds):
+        monkeypatch.setattr(torch_engine.time, "time", lambda: now + seconds)
+
+    def report(seconds, *, began, epoch, saved_at, resumed_from=0, checkpoint=None, waited=0.0):
+        at(seconds)
+        told = {
+            "epoch": epoch,
+            "step": 1,
+            "training": 1.0,
+            "validation": None,
+            "resumed_from": resumed_from,
+            "history": [],
+            "chosen": [],
+            "began": now + began,
+            "saved_at": now + saved_at,
+            "first_epoch": None,
+            "checkpoint_seconds": waited,
+        }
+        tell.after_report(None, [told] * 2, checkpoint)
+        spent = progress.last.spent
+        assert spent is not None
+        assert spent.seconds == pytest.approx(seconds, abs=1)
+        return tuple(round(value) for value in (spent.checkpoint, spent.lost, spent.recovery, spent.unsaved))
+
+    assert report(10, began=0, epoch=1, saved_at=0) == (0, 0, 0, 10)
+    saved = Checkpoint("/checkpoint")
+    assert report(15, began=0, epoch=2, saved_at=13, checkpoint=saved, waited=2) == (2, 0, 0, 2), "it travelled for 2 s"
+    # The checkpoint of second 18 has not arrived yet, so that training goes on from that of second 13.
+    at(20)
+    tell.after_exception(None, {0: ConnectionError("a worker is lost")})
+    assert report(60, began=50, epoch=3, saved_at=50, resumed_from=2, waited=1) == (3, 7, 30, 10)
+    # Others join, which ends training at about the last report; nothing has been saved since.
+    assert report(90, began=80, epoch=3, saved_at=80, resumed_from=2) == (3, 17, 50, 10)
 
 
 class Context:
