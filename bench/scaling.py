@@ -1,21 +1,19 @@
-"""Two workers of the torch engine beside one, on digits: how much faster, for the cores that they could have.
+"""Two workers of the torch engine that train one model beside two that train one each, on digits.
 
     python -m bench.scaling
 
 The workers are processes that run the engine's own steps and exchange gradients by gloo, without Ray around them, whose start
-is not part of an epoch. On a machine that does other work too, two workers do not get two cores: what they could have is told by
-the kernel, as all cores' seconds less those that other processes took.
+is not part of an epoch. Two cores do not do twice the work of one where they share caches and other machines' load: what they can
+do is measured by two workers that have nothing to do with each other. At best two workers together take half as long as these.
 """
 
-import json
-import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from sklearn import datasets
 
@@ -24,50 +22,39 @@ from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.data.dataset import load
 from eagleray_runtime.training.plan import decide
 
-EPOCHS = 10
+EPOCHS = 20
 """Each of them is timed but the first, in which torch chooses its kernels."""
+
+ROUNDS = 3
 
 LEAST_SCALING = 1.7
 
 
-@dataclass(frozen=True)
-class Spent:
-    """Seconds of the clock, of the workers' processors and of all cores' work on whatever it was."""
-
-    wall: float
-    own: float
-    all: float
-
-    def available(self, workers: int, cores: int) -> float:
-        """Core-seconds that so many workers could have had."""
-        return min(workers * self.wall, cores * self.wall - max(0.0, self.all - self.own))
-
-
 def configuration(folder: Path, workers: int) -> TrainingConfig:
-    """A convolutional network of the default shape but for statistics over the workers' rows, in steps of 512 digits."""
+    """A convolutional network of the default shape but for statistics over the workers' rows, in steps of 1,024 digits."""
     found = datasets.load_digits()
     return job(
         folder,
         **pictures(folder, found.images, found.target),
         model={"family": "ConvolutionalNetwork", "convolutionalNetwork": {"normalization": "Layer"}},
-        training={"epochs": EPOCHS, "batchSize": 512},
+        training={"epochs": EPOCHS, "batchSize": 1024},
         workers={"min": workers, "max": workers, "cpus": 1, "gpus": 0},
         engine="Torch",
     )
 
 
-def measured(workers: int) -> Spent:
-    """What the epochs of so many workers take, as the first of them tells it."""
-    with tempfile.TemporaryDirectory(prefix="eagleray-bench-") as name:
-        folder = Path(name)
-        (folder / "config.json").write_text(configuration(folder, workers).model_dump_json(by_alias=True))
+def measured(teams: int, workers: int) -> float:
+    """Seconds that the epochs of so many trainings beside one another take, each of so many workers; their mean."""
+    with ExitStack() as opened:
+        names = [opened.enter_context(tempfile.TemporaryDirectory(prefix="eagleray-bench-")) for _ in range(teams)]
+        for name in names:
+            (Path(name) / "config.json").write_text(configuration(Path(name), workers).model_dump_json(by_alias=True))
         command = [sys.executable, "-m", "bench.scaling"]
-        started = [subprocess.Popen([*command, str(rank), str(workers), name]) for rank in range(workers)]
+        started = [subprocess.Popen([*command, str(rank), str(workers), name]) for name in names for rank in range(workers)]
         for worker in started:
             if worker.wait(timeout=600):
                 raise RuntimeError(f"a worker ended with {worker.returncode}")
-        told: list[dict[str, Any]] = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(workers)]
-    return Spent(told[0]["wall"], sum(each["own"] for each in told), told[0]["all"])
+        return statistics.fmean(float((Path(name) / "seconds").read_text()) for name in names)
 
 
 def work(rank: int, workers: int, folder: Path) -> None:
@@ -90,36 +77,28 @@ def work(rank: int, workers: int, folder: Path) -> None:
     epoch(run, rows)
     run.course.epoch += 1
     over_workers(run, [0.0])
-    before = (time.perf_counter(), time.process_time(), busy_seconds())
+    began = time.perf_counter()
     while not run.course.is_over:
         epoch(run, rows)
         run.course.epoch += 1
     over_workers(run, [0.0])
-    after = (time.perf_counter(), time.process_time(), busy_seconds())
-    wall, own, of_all = (second - first for first, second in zip(before, after, strict=True))
-    (folder / f"{rank}.json").write_text(json.dumps({"wall": wall, "own": own, "all": of_all}))
+    if rank == 0:
+        (folder / "seconds").write_text(str(time.perf_counter() - began))
     if workers > 1:
         torch.distributed.destroy_process_group()
 
 
-def busy_seconds() -> float:
-    """Seconds that all cores have worked since the machine was started (Linux, proc(5))."""
-    user, nice, system, _, _, irq, softirq, steal, *_ = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:])
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-
-
 def show() -> bool:
     """Print the comparison; whether two workers are worth enough."""
-    cores = len(os.sched_getaffinity(0))
-    one, two = measured(1), measured(2)
-    of_one, of_two = one.available(1, cores), two.available(2, cores)
-    scaling = 2 * of_one / of_two
-    alone, together = (
-        f"{spent.wall:.2f} s ({of:.2f} core-seconds available, {spent.own:.2f} used)"
-        for spent, of in ((one, of_one), (two, of_two))
+    rounds = [(measured(2, 1), measured(1, 2)) for _ in range(ROUNDS)]
+    apart, together = (statistics.fmean(seconds) for seconds in zip(*rounds, strict=True))
+    scaling = apart / together
+    each = ", ".join(f"{first / second:.2f}" for first, second in rounds)
+    print(
+        f"digits, convolutional network, torch: two workers train two models in {apart:.2f} s and one in {together:.2f} s: "
+        f"together {scaling:.2f} times as fast as one with the same cores (each time: {each})",
+        flush=True,
     )
-    faster = f"{one.wall / two.wall:.2f} times as fast, {scaling:.2f} times for the cores there were"
-    print(f"digits, convolutional network, torch: 1 worker {alone}, 2 workers {together}: {faster}", flush=True)
     return scaling >= LEAST_SCALING
 
 

@@ -137,9 +137,9 @@ def make_optimizer(rule: Rule, network: torch.nn.Module) -> torch.optim.Optimize
     betas = (rule.beta1, rule.beta2)
     match rule.type:
         case OptimizerType.ADAM:
-            return torch.optim.Adam(parameters, rate, betas, rule.epsilon, decay)
+            return torch.optim.Adam(parameters, rate, betas, rule.epsilon, decay, fused=True)
         case OptimizerType.ADAM_W:
-            return torch.optim.AdamW(parameters, rate, betas, rule.epsilon, decay)
+            return torch.optim.AdamW(parameters, rate, betas, rule.epsilon, decay, fused=True)
         case OptimizerType.RMS_PROP:
             return torch.optim.RMSprop(parameters, rate, RMS_DECAY, rule.epsilon, decay, rule.momentum)
         case OptimizerType.ADAGRAD:
