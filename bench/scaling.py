@@ -19,7 +19,7 @@ from sklearn import datasets
 
 from bench.jobs import job, pictures
 from eagleray_runtime.contract.config import TrainingConfig
-from eagleray_runtime.data.dataset import load
+from eagleray_runtime.data.loading import load
 from eagleray_runtime.training.plan import decide
 
 EPOCHS = 20

@@ -21,7 +21,7 @@ from sklearn import datasets
 
 from bench.jobs import job, pictures
 from eagleray_runtime.contract.config import TrainingConfig
-from eagleray_runtime.data.dataset import load
+from eagleray_runtime.data.loading import load
 from eagleray_runtime.models.torch_network import torch_network
 from eagleray_runtime.training.plan import decide
 from eagleray_runtime.training.torch_rows import received, sent

@@ -13,7 +13,8 @@ from sklearn.pipeline import make_pipeline
 from bench.jobs import job, rows
 from eagleray_runtime.arrays import PADDING
 from eagleray_runtime.contract.config import TrainingConfig
-from eagleray_runtime.data.dataset import Dataset, clean
+from eagleray_runtime.data.dataset import Dataset
+from eagleray_runtime.data.loading import clean
 from tests.support.torch_runs import HereRun
 
 PARAGRAPHS = 800

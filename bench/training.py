@@ -23,7 +23,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from bench.jobs import job, rows
 from eagleray_runtime.contract.config import Location, TrainingConfig
-from eagleray_runtime.data.dataset import Dataset, load
+from eagleray_runtime.data.dataset import Dataset
+from eagleray_runtime.data.loading import load
 from eagleray_runtime.models.predictor import Predictor, evaluating
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import metrics, numpy_engine

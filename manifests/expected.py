@@ -11,7 +11,7 @@ from sklearn.neural_network import MLPClassifier
 
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.data import sample
-from eagleray_runtime.data.dataset import load as load_dataset
+from eagleray_runtime.data.loading import load as load_dataset
 from eagleray_runtime.data.splitting import split_rows
 
 LINE_TOLERANCE = 1e-3

@@ -21,7 +21,8 @@ from eagleray_runtime.bundle.writing import write_bundle
 from eagleray_runtime.contract.blocks import Loading
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.data import survey
-from eagleray_runtime.data.dataset import Dataset, clean, prepare, read_rows
+from eagleray_runtime.data.dataset import Dataset
+from eagleray_runtime.data.loading import clean, prepare, read_rows
 from eagleray_runtime.models.architecture import Pretrained
 from eagleray_runtime.models.predictor import evaluating
 from eagleray_runtime.reports import Reporter

@@ -16,7 +16,8 @@ from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, DataReport
 from eagleray_runtime.data import chunks, encoding, notes, outliers, preparation, task
 from eagleray_runtime.data.by_position import TEST, TRAINING, VALIDATION
-from eagleray_runtime.data.dataset import Dataset, example_of, require_classes, require_no_target_scaling, target_scaling
+from eagleray_runtime.data.dataset import Dataset
+from eagleray_runtime.data.examples import example_of
 from eagleray_runtime.data.outliers import Bounds
 from eagleray_runtime.data.overrides import per_column
 from eagleray_runtime.data.preparation import AnyColumn, Preparation
@@ -26,6 +27,7 @@ from eagleray_runtime.data.splitting import shares
 from eagleray_runtime.data.stored import ChunkRows, Stored
 from eagleray_runtime.data.streaming import Stream, StreamedPart
 from eagleray_runtime.data.table import Kind
+from eagleray_runtime.data.targets import require_classes, require_no_target_scaling, target_scaling
 from eagleray_runtime.errors import DataInvalid
 
 MOST_CATEGORIES = 2**20

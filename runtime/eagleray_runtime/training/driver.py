@@ -29,7 +29,8 @@ from eagleray_runtime.contract.reports import (
     Stage,
 )
 from eagleray_runtime.data import survey
-from eagleray_runtime.data.dataset import Cleaned, Dataset, clean, folds, prepare, read_rows
+from eagleray_runtime.data.dataset import Dataset
+from eagleray_runtime.data.loading import Cleaned, clean, folds, prepare, read_rows
 from eagleray_runtime.errors import ModelInvalid, RuntimeFailure
 from eagleray_runtime.models.architecture import Dense
 from eagleray_runtime.models.predictor import evaluating

@@ -11,7 +11,8 @@ from eagleray_runtime.contract.blocks import LossType
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, FailureReason, Stage
 from eagleray_runtime.contract.search import Search, SearchAlgorithm
-from eagleray_runtime.data.dataset import Cleaned, Dataset, clean, prepare
+from eagleray_runtime.data.dataset import Dataset
+from eagleray_runtime.data.loading import Cleaned, clean, prepare
 from eagleray_runtime.data.rows import Rows
 from eagleray_runtime.errors import ModelInvalid, RuntimeFailure, StoreRefused
 from eagleray_runtime.storage import Store

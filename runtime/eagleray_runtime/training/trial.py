@@ -10,7 +10,8 @@ from eagleray_runtime.arrays import AnyArray, Floats
 from eagleray_runtime.contract.blocks import Evaluation
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import FailureReason
-from eagleray_runtime.data.dataset import Cleaned, Dataset, clean, folds, prepare
+from eagleray_runtime.data.dataset import Dataset
+from eagleray_runtime.data.loading import Cleaned, clean, folds, prepare
 from eagleray_runtime.data.rows import Rows
 from eagleray_runtime.errors import ModelInvalid, RuntimeFailure, StoreRefused
 from eagleray_runtime.models.network import Network

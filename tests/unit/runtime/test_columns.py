@@ -9,7 +9,7 @@ import pytest
 
 from eagleray_runtime.contract.blocks import DataFormat
 from eagleray_runtime.contract.config import ServingConfig
-from eagleray_runtime.data.dataset import load
+from eagleray_runtime.data.loading import load
 from eagleray_runtime.data.reading import read_files
 from eagleray_runtime.errors import DataInvalid
 from eagleray_runtime.reports import Reporter

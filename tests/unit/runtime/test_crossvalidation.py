@@ -8,7 +8,7 @@ import pytest
 from eagleray_runtime.bundle.reading import read_bundle
 from eagleray_runtime.contract.blocks import SplitMethod
 from eagleray_runtime.contract.config import Location
-from eagleray_runtime.data.dataset import clean, folds, load
+from eagleray_runtime.data.loading import clean, folds, load
 from eagleray_runtime.data.splitting import fold_rows
 from eagleray_runtime.data.table import Column, Kind
 from eagleray_runtime.errors import DataInvalid

@@ -8,8 +8,8 @@ import pytest
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import DataFormat
 from eagleray_runtime.contract.config import Location
-from eagleray_runtime.data.dataset import load
 from eagleray_runtime.data.encoding import MissingValueError
+from eagleray_runtime.data.loading import load
 from eagleray_runtime.data.preparation import Transform, fit
 from eagleray_runtime.data.reading import read_files
 from eagleray_runtime.data.splitting import split_rows

@@ -3,7 +3,7 @@
 import pytest
 
 from eagleray_runtime.contract.blocks import Engine
-from eagleray_runtime.data.dataset import load
+from eagleray_runtime.data.loading import load
 from eagleray_runtime.errors import ModelInvalid
 from eagleray_runtime.models.architecture import Recurrent
 from eagleray_runtime.training import devices

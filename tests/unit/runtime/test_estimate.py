@@ -7,7 +7,7 @@ import pytest
 from eagleray_runtime.contract.blocks import Engine
 from eagleray_runtime.contract.config import WorkerBounds
 from eagleray_runtime.contract.reports import DataReport
-from eagleray_runtime.data.dataset import load
+from eagleray_runtime.data.loading import load
 from eagleray_runtime.data.streaming import POOL_NUMBERS
 from eagleray_runtime.models.architecture import Dense, Transformer
 from eagleray_runtime.reports import Reporter

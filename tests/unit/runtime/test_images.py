@@ -9,8 +9,8 @@ import pytest
 
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import Family, LossType
-from eagleray_runtime.data.dataset import load
 from eagleray_runtime.data.images import ImageColumn
+from eagleray_runtime.data.loading import load
 from eagleray_runtime.data.scaling import Affine
 from eagleray_runtime.errors import DataInvalid, ModelInvalid
 from eagleray_runtime.models.architecture import Convolutional, build

@@ -3,7 +3,7 @@
 import pytest
 
 from eagleray_runtime.bundle.reading import read_bundle
-from eagleray_runtime.data.dataset import load
+from eagleray_runtime.data.loading import load
 from eagleray_runtime.reports import Reporter
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import driver

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from eagleray_runtime.contract import blocks
-from eagleray_runtime.data.dataset import load
 from eagleray_runtime.data.images import ImageColumn
+from eagleray_runtime.data.loading import load
 from eagleray_runtime.data.scaling import Affine
 from eagleray_runtime.errors import DataInvalid
 from eagleray_runtime.serving.inputs import Pictures

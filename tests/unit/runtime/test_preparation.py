@@ -13,8 +13,8 @@ from eagleray_runtime.bundle.reading import read_bundle
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.config import ServingConfig
 from eagleray_runtime.contract.reports import DataReport
-from eagleray_runtime.data.dataset import load
 from eagleray_runtime.data.encoding import HashedColumn, MissingValueError
+from eagleray_runtime.data.loading import load
 from eagleray_runtime.data.preparation import Preparation, Transform, fit
 from eagleray_runtime.data.table import Column, Kind, Table
 from eagleray_runtime.errors import DataInvalid

@@ -14,7 +14,7 @@ from eagleray_runtime.contract.config import Location
 from eagleray_runtime.contract.reports import FailureReason
 from eagleray_runtime.contract.rules import broken
 from eagleray_runtime.contract.search import Search, SearchScale
-from eagleray_runtime.data.dataset import clean, folds, load
+from eagleray_runtime.data.loading import clean, folds, load
 from eagleray_runtime.data.rows import read
 from eagleray_runtime.errors import DataInvalid, ModelInvalid, RuntimeFailure, StoreRefused
 from eagleray_runtime.models.network import Network

@@ -8,7 +8,7 @@ import pytest
 
 from eagleray_runtime.bundle.reading import read_bundle
 from eagleray_runtime.contract.config import ServingConfig
-from eagleray_runtime.data.dataset import load
+from eagleray_runtime.data.loading import load
 from eagleray_runtime.errors import DigestMismatch
 from eagleray_runtime.models.network import Network
 from eagleray_runtime.reports import Reporter

@@ -7,7 +7,7 @@ from sklearn.model_selection import GroupShuffleSplit
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import Split
 from eagleray_runtime.contract.config import Location
-from eagleray_runtime.data.dataset import load
+from eagleray_runtime.data.loading import load
 from eagleray_runtime.data.splitting import split_rows
 from eagleray_runtime.data.table import Column, Kind
 from eagleray_runtime.errors import DataInvalid, StoreRefused

@@ -16,7 +16,7 @@ from eagleray_runtime.bundle.reading import read_bundle
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import DataFormat
 from eagleray_runtime.data import by_position, chunks, stored, streaming, survey
-from eagleray_runtime.data.dataset import load
+from eagleray_runtime.data.loading import load
 from eagleray_runtime.data.preparation import fit
 from eagleray_runtime.data.reading import read_files
 from eagleray_runtime.data.scaling import fitted

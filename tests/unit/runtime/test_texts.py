@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from eagleray_runtime.arrays import PADDING
 from eagleray_runtime.contract import blocks
-from eagleray_runtime.data.dataset import clean, folds, load
+from eagleray_runtime.data.loading import clean, folds, load
 from eagleray_runtime.data.texts import foreseen, joined, padded, pieces
 from eagleray_runtime.errors import DataInvalid, ModelInvalid
 from tests.support.texts import fable, reviews

@@ -14,7 +14,7 @@ from eagleray_runtime.bundle.reading import read_bundle
 from eagleray_runtime.contract.config import Location
 from eagleray_runtime.contract.reports import HistoryPoint, Stage
 from eagleray_runtime.data import sample
-from eagleray_runtime.data.dataset import load
+from eagleray_runtime.data.loading import load
 from eagleray_runtime.data.splitting import split_rows
 from eagleray_runtime.errors import Diverged, ModelInvalid, StoreRefused
 from eagleray_runtime.reports import Reporter, Stopped

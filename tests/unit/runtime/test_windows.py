@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from eagleray_runtime.contract import blocks
-from eagleray_runtime.data.dataset import load
+from eagleray_runtime.data.loading import load
 from eagleray_runtime.data.splitting import Parts
 from eagleray_runtime.data.windows import Series, cut
 from eagleray_runtime.errors import DataInvalid, ModelInvalid

@@ -8,7 +8,7 @@ import pytest
 from eagleray_runtime.bundle.reading import read_bundle
 from eagleray_runtime.contract.blocks import Engine
 from eagleray_runtime.data import sample
-from eagleray_runtime.data.dataset import load
+from eagleray_runtime.data.loading import load
 from eagleray_runtime.data.splitting import split_rows
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import numpy_engine
