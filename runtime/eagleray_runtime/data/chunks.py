@@ -1,7 +1,6 @@
 """Files as chunks, each of which can be read by itself: whole rows of CSV or JSON Lines, or a row group of Parquet."""
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -11,7 +10,8 @@ import pyarrow.parquet
 
 from eagleray_runtime.contract.blocks import DataFormat
 from eagleray_runtime.contract.config import Location
-from eagleray_runtime.data import reading
+from eagleray_runtime.data import csv_rows, reading
+from eagleray_runtime.data.csv_rows import Header
 from eagleray_runtime.errors import DataInvalid
 from eagleray_runtime.storage import Store
 
@@ -22,15 +22,13 @@ LARGEST_ROW_GROUP = 2**28
 """Bytes of a row group of Parquet, which is read as a whole."""
 
 END = b"\n"
-QUOTED = re.compile(rb'"(?<![^,\n]")[^"]*(?:""[^"]*)*(?:"|\Z)')
-"""A field within quotes, which begin where the field does; elsewhere they are text like any other."""
 
 
 @dataclass(frozen=True)
 class Chunk:
     """Rows that are read at a time: bytes from `start` up to `stop` of a file, or of Parquet the row group `start`.
 
-    `names` are the columns of a file of CSV; `first` is the number of the first row among those of all files, from 0.
+    `header` is that of a file of CSV; `first` is the number of the first row among those of all files, from 0.
     """
 
     path: str
@@ -39,7 +37,7 @@ class Chunk:
     stop: int
     rows: int
     first: int
-    names: tuple[str, ...] = ()
+    header: Header | None = None
 
     def changed(self) -> DataInvalid:
         """What to raise where the rows are not those that were there before."""
@@ -73,7 +71,7 @@ class Chunks:
             else:
                 content = store.read_range(chunk.path, chunk.start, chunk.stop)
                 with understood:
-                    table = _table(content, chunk.kind, chunk.names, types)
+                    table = _table(content, chunk.header, types)
             if table.num_rows != chunk.rows:
                 raise chunk.changed()
             return table
@@ -99,10 +97,12 @@ def find(location: Location, format_: DataFormat) -> Chunks:
         kind = reading.kind_of(name, format_)
         if kind not in (DataFormat.CSV, DataFormat.JSON_LINES, DataFormat.PARQUET):
             raise DataInvalid(f"{name}: data.loading Stream reads CSV, Parquet and JSON Lines: use Memory for {kind}")
+        if name.lower().endswith(reading.PACKED):
+            raise DataInvalid(f"{name}: data.loading Stream cannot begin in the midst of a packed file: unpack it, or use Memory")
         digest.update(store.size(path).to_bytes(8, "big"))
         with store.open(path) as file, reading.understood(name, kind):
             found = _row_groups(name, file, digest) if kind is DataFormat.PARQUET else _pieces(file, kind, digest)
-            for number, (start, stop, rows, names, types) in enumerate(found):
+            for number, (start, stop, rows, header, types) in enumerate(found):
                 if schema is None:
                     schema = types
                 if not number:
@@ -111,21 +111,21 @@ def find(location: Location, format_: DataFormat) -> Chunks:
                         reading.require_alike(name, types.names, _name(paths[0]), schema.names)
                 schema = _common(schema, types, kind)
                 if rows:
-                    chunks.append(Chunk(path, kind, start, stop, rows, first, names))
+                    chunks.append(Chunk(path, kind, start, stop, rows, first, header))
                     first += rows
     if not chunks:
         raise DataInvalid(f"{_name(paths[0])} holds no rows: a header alone cannot be learned from")
     return Chunks(location, tuple(chunks), schema, f"sha256:{digest.hexdigest()}")
 
 
-def _row_groups(name: str, file: BinaryIO, digest: Any) -> Iterator[tuple[int, int, int, tuple[str, ...], Any]]:
+def _row_groups(name: str, file: BinaryIO, digest: Any) -> Iterator[tuple[int, int, int, Header | None, Any]]:
     """Number, bytes, rows and schema of each row group."""
     while block := file.read(CHUNK_BYTES):
         digest.update(block)
     parquet = pyarrow.parquet.ParquetFile(file)
     schema = parquet.schema_arrow.remove_metadata()
     if not parquet.num_row_groups:
-        yield 0, 0, 0, (), schema
+        yield 0, 0, 0, None, schema
     for number in range(parquet.num_row_groups):
         group = parquet.metadata.row_group(number)
         if group.total_byte_size > LARGEST_ROW_GROUP:
@@ -133,39 +133,35 @@ def _row_groups(name: str, file: BinaryIO, digest: Any) -> Iterator[tuple[int, i
                 f"{name}: row group {number} has {group.total_byte_size >> 20} MiB, and data.loading Stream reads at most "
                 f"{LARGEST_ROW_GROUP >> 20} MiB at a time: write the file with smaller row groups"
             )
-        yield number, group.total_byte_size, group.num_rows, (), schema
+        yield number, group.total_byte_size, group.num_rows, None, schema
 
 
-def _pieces(file: BinaryIO, kind: DataFormat, digest: Any) -> Iterator[tuple[int, int, int, tuple[str, ...], Any]]:
-    """First and last byte, number of rows, names of the columns and schema of each piece of whole rows."""
-    quotes = kind is DataFormat.CSV
-    start, rest, names = 0, b"", None if quotes else ()
+def _pieces(file: BinaryIO, kind: DataFormat, digest: Any) -> Iterator[tuple[int, int, int, Header | None, Any]]:
+    """First and last byte, number of rows, header and schema of each piece of whole rows."""
+    start, rest, header, is_csv = 0, b"", None, kind is DataFormat.CSV
     while True:
         block = file.read(CHUNK_BYTES)
         digest.update(block)
         rest += block
-        if names is None and (header := _unquoted(rest).find(END) + 1 or (0 if block else len(rest))):
-            names = tuple(reading.csv(rest[:header]).column_names)
-            start, rest = header, rest[header:]
-        cut = (_unquoted(rest) if quotes else rest).rfind(END) + 1 if block else len(rest)
-        if names is not None and rest[:cut].strip():
-            table = _table(rest[:cut], kind, names, None)
-            yield start, start + cut, table.num_rows, names, table.schema
-        if names is not None:
+        if is_csv and header is None and (end := csv_rows.end_of_header(rest) or (0 if block else len(rest))):
+            header = csv_rows.header_of(rest)
+            start, rest = end, rest[end:]
+        is_ready = header is not None or not is_csv
+        plain = csv_rows.unquoted(rest, header.separator) if header is not None else rest
+        cut = plain.rfind(END) + 1 if block else len(rest)
+        if is_ready and rest[:cut].strip():
+            table = _table(rest[:cut], header, None)
+            yield start, start + cut, table.num_rows, header, table.schema
+        if is_ready:
             start, rest = start + cut, rest[cut:]
-        if len(rest) > reading.LONGEST_ROW:
-            raise ValueError(f"the row at byte {start} has more than {reading.LONGEST_ROW >> 20} MiB")
+        if len(rest) > csv_rows.LONGEST_ROW:
+            raise ValueError(f"the row at byte {start} has more than {csv_rows.LONGEST_ROW >> 20} MiB")
         if not block:
             return
 
 
-def _unquoted(content: bytes) -> bytes:
-    """Rows of CSV, each quoted field of them, also one without end, as so many other bytes that end no line."""
-    return QUOTED.sub(lambda field: bytes(len(field[0])), content) if b'"' in content else content
-
-
-def _table(content: bytes, kind: DataFormat, names: Sequence[str], types: Any) -> Any:
-    return reading.csv(content, names, types) if kind is DataFormat.CSV else reading.json_lines(content, types)
+def _table(content: bytes, header: Header | None, types: Any) -> Any:
+    return reading.json_lines(content, types) if header is None else csv_rows.rows(content, header, types)
 
 
 def _common(one: Any, other: Any, kind: DataFormat) -> Any:

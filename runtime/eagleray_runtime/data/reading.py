@@ -1,8 +1,10 @@
 """CSV, Parquet, NPZ and JSON Lines files as a table."""
 
+import gzip
 import hashlib
 import io
 import math
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,12 +14,12 @@ from zipfile import BadZipFile
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
 from eagleray_runtime.arrays import Integers
 from eagleray_runtime.contract.blocks import ColumnType, DataFormat
+from eagleray_runtime.data import csv_rows
 from eagleray_runtime.data.naming import listed
 from eagleray_runtime.data.table import Column, Kind, Table
 from eagleray_runtime.data.windows import Series
@@ -25,13 +27,13 @@ from eagleray_runtime.errors import DataInvalid
 
 ENDINGS = {
     ".csv": DataFormat.CSV,
+    ".tsv": DataFormat.CSV,
     ".parquet": DataFormat.PARQUET,
     ".npz": DataFormat.NPZ,
     ".jsonl": DataFormat.JSON_LINES,
     ".ndjson": DataFormat.JSON_LINES,
 }
-LONGEST_ROW = 2**26
-"""Bytes of a row of CSV or JSON Lines, which may hold a long text; Arrow reads so many at a time."""
+PACKED = ".gz"
 
 EXACT_INTEGER = 2**53
 """Largest whole number up to which float64 holds every whole number."""
@@ -193,7 +195,8 @@ def kind_of(name: str, format_: DataFormat) -> DataFormat:
     """
     if format_ is not DataFormat.AUTO:
         return format_
-    ending = name[name.rfind(".") :].lower() if "." in name else ""
+    name_of_rows = name.lower().removesuffix(PACKED)
+    ending = name_of_rows[name_of_rows.rfind(".") :] if "." in name_of_rows else ""
     if ending not in ENDINGS:
         raise DataInvalid(
             f"{name}: its ending does not say how the rows are stored: set data.format to CSV, Parquet, NPZ or JSONLines"
@@ -244,9 +247,11 @@ def require_alike(name: str, columns: Sequence[str], first_name: str, first: Seq
 
 def _arrow(name: str, content: bytes, format_: DataFormat) -> Any:
     kind = kind_of(name, format_)
+    if name.lower().endswith(PACKED):
+        content = _unpacked(name, content)
     with understood(name, kind):
         if kind is DataFormat.CSV:
-            table = csv(content)
+            table = csv_rows.file(content)
         elif kind is DataFormat.PARQUET:
             table = pyarrow.parquet.read_table(io.BytesIO(content))
         elif kind is DataFormat.NPZ:
@@ -257,24 +262,11 @@ def _arrow(name: str, content: bytes, format_: DataFormat) -> Any:
     return table
 
 
-def csv(content: bytes, names: Sequence[str] | None = None, types: Any = None) -> Any:
-    """Text stays text: `NA` or `null` in a column of words is a word; only an empty field is missing there.
-
-    Args:
-        names: of the columns, where there is no header.
-        types: an Arrow schema of the columns that are wanted, where these are not all, of types that are to be found out.
-    """
-    table = pyarrow.csv.read_csv(
-        io.BytesIO(content.removeprefix(b"\xef\xbb\xbf")),
-        read_options=pyarrow.csv.ReadOptions(block_size=LONGEST_ROW, column_names=names),
-        # A text in quotes may have several lines; Arrow reads a file without quotes in parallel.
-        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=b'"' in content),
-        convert_options=pyarrow.csv.ConvertOptions(
-            strings_can_be_null=False, column_types=types, include_columns=types.names if types else None
-        ),
-    )
-    # Excel and people leave blanks after the commas of a header.
-    return table.rename_columns([name.strip() for name in table.column_names])
+def _unpacked(name: str, content: bytes) -> bytes:
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataInvalid(f"{name} cannot be unpacked: {error}: check the file") from error
 
 
 def _npz(content: bytes) -> Any:
@@ -299,7 +291,7 @@ def json_lines(content: bytes, types: Any = None) -> Any:
         types: an Arrow schema of the columns that are wanted, where these are not all, of types that are to be found out.
     """
     wanted = pyarrow.json.ParseOptions(explicit_schema=types, unexpected_field_behavior="ignore") if types else None
-    table = pyarrow.json.read_json(io.BytesIO(content), pyarrow.json.ReadOptions(block_size=LONGEST_ROW), wanted)
+    table = pyarrow.json.read_json(io.BytesIO(content), pyarrow.json.ReadOptions(block_size=csv_rows.LONGEST_ROW), wanted)
     # Arrow's reader of JSON takes text as it comes; this finds what is not UTF-8.
     table.validate(full=True)
     return table
@@ -324,6 +316,10 @@ def _column(name: str, values: Any) -> Column:
     if pa.types.is_string(type_) or pa.types.is_large_string(type_):
         texts = np.array([value or None for value in values.to_pylist()], dtype=np.object_)
         return Column(Kind.TEXT, texts)
+    if pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
+        raise DataInvalid(
+            f"column {name} holds bytes that are no text in UTF-8: save the data in UTF-8, or leave it out by data.features"
+        )
     raise DataInvalid(
         f"column {name} holds {type_}, which is neither a number, true/false nor text: "
         "turn it into one of them, leave it out by data.features, or say Categorical in data.columns"

@@ -1,5 +1,6 @@
 """Reading, splitting and preparing rows."""
 
+import gzip
 import io
 
 import numpy as np
@@ -49,6 +50,32 @@ def test_a_row_may_hold_a_long_text(name, row):
 def test_csv_numbers_may_be_missing():
     column = read_files([("a.csv", b"x,y\n1,1\n,2\nNaN,3\n")], DataFormat.AUTO).table(["x"])["x"]
     assert column.missing.tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ("a;b\n1,5;x\n-2;y\n", [[1.5, -2.0], ["x", "y"]]),
+        ('"a";"b"\n"1,5";"x, y; z"\n"2,5";"z"\n', [[1.5, 2.5], ["x, y; z", "z"]]),
+        ("a;b\n1.5;2,5\n2.5;3,5\n", [[1.5, 2.5], ["2,5", "3,5"]]),
+        ("a\tb\r\n1.5\tx, y\r\n2.5\tz\r\n", [[1.5, 2.5], ["x, y", "z"]]),
+        ("a|b\n1.5|x\n2.5|y\n", [[1.5, 2.5], ["x", "y"]]),
+        ("a,b\n1.5,x;1\n2.5,y|2\n", [[1.5, 2.5], ["x;1", "y|2"]]),
+        ('a,"b;\nc"\n1.5,x\n2.5,y\n', [[1.5, 2.5], ["x", "y"]]),
+    ],
+    ids=["semicolons", "semicolons in quotes", "points and commas", "tabs", "bars", "commas", "a line's end in the header"],
+)
+def test_what_separates_the_fields_of_csv_and_their_decimal_point_are_found(content, rows):
+    source = read_files([("a.csv", content.encode())], DataFormat.AUTO)
+    table = source.table(source.names)
+    assert [table[name].values.tolist() for name in source.names] == rows
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.CSV.GZ", "a.tsv.gz", "a.jsonl.gz"])
+def test_files_may_be_packed(name):
+    rows = b'{"x": 1}\n{"x": 2}\n' if "json" in name else b"x\n1\n2\n"
+    source = read_files([(name, gzip.compress(rows))], DataFormat.AUTO)
+    assert source.table(["x"])["x"].values.tolist() == [1, 2]
 
 
 def test_npz_matrices_become_columns():
@@ -117,6 +144,9 @@ def test_files_are_read_together_only_if_their_columns_agree():
         ("rows.parquet", b"not parquet", "cannot be read as Parquet"),
         ("rows.csv", b"x,x\n1,2\n", "more than one column x"),
         ("rows.csv", b"", "cannot be read as CSV"),
+        ("rows.csv", "x,y\n1,2\n".encode("utf-16"), "it is UTF-16: save it as UTF-8"),
+        ("rows.csv.gz", b"x,y\n1,2\n", "cannot be unpacked"),
+        ("rows.csv.gz", gzip.compress(b"x,y\n1,2\n")[:-9], "cannot be unpacked"),
         ("rows.jsonl", b"", "cannot be read as JSONLines"),
         ("rows.jsonl", b'{"x": 1}\n{"x": "a"}\n', "changed from number to string in row 1"),
         ("rows.jsonl", b'[{"x": 1}]', "cannot be read as JSONLines"),
@@ -137,6 +167,12 @@ def test_columns_that_are_left_out_may_hold_anything():
 
 
 # --- preparation
+
+
+def test_text_that_is_not_utf_8_is_told():
+    source = read_files([("a.csv", "word,x\nseñor,1\n".encode("latin-1"))], DataFormat.AUTO)
+    with pytest.raises(DataInvalid, match=r"column word holds bytes that are no text in UTF-8: save the data in UTF-8"):
+        source.table(["word"])
 
 
 def test_standard_scaling_gives_mean_zero_and_deviation_one():

@@ -1,6 +1,7 @@
 """Rows that are streamed: what is fitted to them, in which order they are learned from, and what that costs in memory."""
 
 import csv
+import gzip
 import json
 import pickle
 from functools import partial
@@ -123,16 +124,29 @@ def test_a_column_that_holds_numbers_first_and_text_later_is_text_in_all_chunks(
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.text('ab",\n ', max_size=12), min_size=1, max_size=40), st.integers(8, 200))
-def test_text_comes_out_of_chunks_as_arrow_reads_it_from_the_whole_file(folder, tmp_path, texts, size):
+@given(st.lists(st.text('ab",;|\t\n ', max_size=12), min_size=1, max_size=40), st.sampled_from(",;\t|"), st.integers(8, 200))
+def test_text_comes_out_of_chunks_as_arrow_reads_it_from_the_whole_file(folder, tmp_path, texts, separator, size):
     with (tmp_path / "texts.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([["text", "y"], *([text, 1] for text in texts)])
+        csv.writer(file, delimiter=separator, lineterminator="\n").writerows([["text", "y"], *([text, 1] for text in texts)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunks, "CHUNK_BYTES", size)
         found = chunks.find(folder("texts.csv"), DataFormat.AUTO)
     whole = read_files([("texts.csv", (tmp_path / "texts.csv").read_bytes())], DataFormat.AUTO)
     read = pa.concat_tables(map(found.reader(["text", "y"]), found.chunks))
     assert read.to_pylist() == whole.stored.to_pylist()
+
+
+def test_numbers_with_a_decimal_comma_are_numbers_in_all_chunks(folder, tmp_path):
+    (tmp_path / "a.csv").write_text("x;y\n" + "1,5;1\n" * 2000 + "2;1\n")
+    found = chunks.find(folder("a.csv"), DataFormat.AUTO)
+    assert [x for rows in map(found.reader(["x"]), found.chunks) for x in rows["x"].to_pylist()] == [1.5] * 2000 + [2.0]
+    assert len(found.chunks) > 2
+
+
+def test_a_packed_file_is_refused(folder, tmp_path):
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"x,y\n1,2\n"))
+    with pytest.raises(DataInvalid, match=r"a\.csv\.gz: data\.loading Stream .* unpack it"):
+        chunks.find(folder("a.csv.gz"), DataFormat.AUTO)
 
 
 def test_a_quote_within_a_field_is_text_like_any_other(folder, tmp_path):

@@ -443,7 +443,8 @@ class Data(Block):
         DataFormat.AUTO,
         description="How the rows are stored; JSONLines is an object a row, ImageFolder a folder for each class that holds its "
         "pictures (PNG, JPEG), Text a text in UTF-8 in each file, or one long text in a single one. Auto decides by the file "
-        "name's ending (.csv, .parquet, .npz, .jsonl, .ndjson). "
+        "name's ending (.csv, .tsv, .parquet, .npz, .jsonl, .ndjson, with .gz behind it if it is packed). The header of "
+        "CSV shows what separates its fields, a comma, semicolon, tab or bar; if that is no comma, numbers may have one. "
         "Families ConvolutionalNetwork and Custom learn from ImageFolder, the former also from NPZ with an array of images "
         "[rows, height, width] or [rows, height, width, channels].",
     )

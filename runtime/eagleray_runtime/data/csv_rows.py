@@ -1,0 +1,107 @@
+"""Rows of CSV, whatever separates their fields."""
+
+import codecs
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import pyarrow.csv
+
+SEPARATORS = ",;\t|"
+
+LONGEST_ROW = 2**26
+"""Bytes of a row of CSV or JSON Lines, which may hold a long text; Arrow reads so many at a time."""
+
+LOOKED_AT = 2**16
+"""Bytes of rows that tell the decimal point."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """Names of the columns, what separates the fields of a row, and the decimal point of its numbers."""
+
+    names: tuple[str, ...]
+    separator: str
+    point: str
+
+
+def header_of(content: bytes) -> Header:
+    """What the beginning of a file says.
+
+    The separator is the first of comma, semicolon, tab and bar in the first row. Where it is no comma, the decimal point is one
+    if the rows that follow, as far as they are looked at, have no other.
+
+    Raises:
+        ValueError: it is not UTF-8, or there is none.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError("it is UTF-16: save it as UTF-8")
+    first = content[: end_of_header(content[:LOOKED_AT]) or end_of_header(content) or len(content)]
+    plain = unquoted(first, SEPARATORS).decode(errors="replace")
+    separator = next((each for each in SEPARATORS if each in plain), SEPARATORS[0])
+    points = set(_points(separator).findall(content, len(first), len(first) + LOOKED_AT))
+    header = Header((), separator, "," if points == {b","} else ".")
+    return replace(header, names=_names(_read(first, header)))
+
+
+def end_of_header(content: bytes) -> int:
+    """Number of bytes of the first row, 0 if it goes on."""
+    return unquoted(content, SEPARATORS).find(b"\n") + 1
+
+
+def rows(content: bytes, header: Header, types: Any = None) -> Any:
+    """The rows that follow a header, as an Arrow table.
+
+    Text stays text: `NA` or `null` in a column of words is a word; only an empty field is missing there.
+
+    Args:
+        types: an Arrow schema of the columns that are wanted, where these are not all, of types that are to be found out.
+    """
+    return _read(content, header, header.names, types)
+
+
+def file(content: bytes) -> Any:
+    """A whole file as an Arrow table, as `rows` has it."""
+    table = _read(content, header_of(content))
+    return table.rename_columns(_names(table))
+
+
+def unquoted(content: bytes, separators: str) -> bytes:
+    """Rows of CSV, each quoted field of them, also one without end, as so many other bytes that end no line."""
+    return _quoted(separators).sub(lambda field: bytes(len(field[0])), content) if b'"' in content else content
+
+
+@cache
+def _quoted(separators: str) -> re.Pattern[bytes]:
+    """A field within quotes, which begin where the field does; elsewhere they are text like any other."""
+    return re.compile(rb'"(?<![^%b\n]")[^"]*(?:""[^"]*)*(?:"|\Z)' % re.escape(separators).encode())
+
+
+@cache
+def _points(separator: str) -> re.Pattern[bytes]:
+    """The decimal points of fields that are numbers with one."""
+    between = re.escape(separator).encode()
+    return re.compile(rb'(?:^|%b)"?[+-]?\d+([.,])\d+"?(?=%b|\r?$)' % (between, between), re.MULTILINE)
+
+
+def _read(content: bytes, header: Header, names: Sequence[str] | None = None, types: Any = None) -> Any:
+    return pyarrow.csv.read_csv(
+        io.BytesIO(content.removeprefix(codecs.BOM_UTF8)),
+        read_options=pyarrow.csv.ReadOptions(block_size=LONGEST_ROW, column_names=names),
+        # A text in quotes may have several lines; Arrow reads a file without quotes in parallel.
+        parse_options=pyarrow.csv.ParseOptions(delimiter=header.separator, newlines_in_values=b'"' in content),
+        convert_options=pyarrow.csv.ConvertOptions(
+            strings_can_be_null=False,
+            column_types=types,
+            include_columns=types.names if types else None,
+            decimal_point=header.point,
+        ),
+    )
+
+
+def _names(table: Any) -> tuple[str, ...]:
+    """Excel and people leave blanks after the separators of a header."""
+    return tuple(name.strip() for name in table.column_names)
