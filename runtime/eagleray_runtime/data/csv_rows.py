@@ -43,7 +43,7 @@ def header_of(content: bytes) -> Header:
     plain = unquoted(first, SEPARATORS).decode(errors="replace")
     separator = next((each for each in SEPARATORS if each in plain), SEPARATORS[0])
     points = set(_points(separator).findall(content, len(first), len(first) + LOOKED_AT))
-    header = Header((), separator, "," if points == {b","} else ".")
+    header = Header((), separator, "," if separator != "," and points == {b","} else ".")
     return replace(header, names=_names(_read(first, header)))
 
 

@@ -71,6 +71,11 @@ def test_what_separates_the_fields_of_csv_and_their_decimal_point_are_found(cont
     assert [table[name].values.tolist() for name in source.names] == rows
 
 
+def test_a_comma_that_separates_fields_is_no_decimal_point():
+    source = read_files([("a.csv", b"x,y\n" + b"1,2\n" * 50_000 + b"1.5,2\n")], DataFormat.AUTO)
+    assert source.table(["x"])["x"].values.tolist() == [1.0] * 50_000 + [1.5]
+
+
 @pytest.mark.parametrize("name", ["a.csv.gz", "a.CSV.GZ", "a.tsv.gz", "a.jsonl.gz"])
 def test_files_may_be_packed(name):
     rows = b'{"x": 1}\n{"x": 2}\n' if "json" in name else b"x\n1\n2\n"
