@@ -58,6 +58,12 @@ from eagleray_runtime.training.starting import require_like
 BATCH_ROWS = 32
 ADAM_RATE, PERCEPTRON_RATE, OTHER_RATE = 0.001, 1.0, 0.01
 ADAMS = (OptimizerType.ADAM, OptimizerType.ADAM_W)
+DENSE = (Family.LINEAR_REGRESSION, Family.LOGISTIC_REGRESSION, Family.MULTILAYER_PERCEPTRON)
+ADAM_WAY, LARGEST_ADAM_RATE = 2.0, 0.03
+"""How far a weight of a dense network may come in a whole training, and the rate that is not exceeded for it.
+
+A step of Adam is about as long as its rate, whatever the gradient (Kingma and Ba 2015, section 2.1), so that at 0.001 the 80 steps
+of 20 epochs of 120 rows would leave the weights about where they were drawn."""
 ADAGRAD_EPSILON, ADAM_W_DECAY = 1e-10, 0.01
 """Torch's defaults, where they are not those of the others."""
 
@@ -142,8 +148,10 @@ def decide(config: TrainingConfig, dataset: Dataset) -> tuple[Plan, list[Choice]
     if start is not None:
         require_like(start, architecture)
         chosen.add("model.startFrom", start.digest, f"the model at {start.uri}")
-    optimizer = _optimizer(training.optimizer, config.model.family, chosen)
-    batch = _batch(config, optimizer.type, rows, chosen)
+    optimizer_type = _optimizer_type(training.optimizer, config.model.family, chosen)
+    batch = _batch(config, optimizer_type, rows, chosen)
+    steps = training.epochs * math.ceil(rows / batch)
+    optimizer = _optimizer(training.optimizer, optimizer_type, config.model.family, steps, chosen)
     plan = Plan(
         architecture=architecture,
         initialization=_initialization(
@@ -212,18 +220,30 @@ def _loss(loss: blocks.Loss, dataset: Dataset, chosen: _Chosen) -> Loss:
     return Loss(type=dataset.loss, delta=delta, label_smoothing=loss.label_smoothing or 0.0, class_weights=weights)
 
 
-def _optimizer(optimizer: blocks.Optimizer, family: Family, chosen: _Chosen) -> Rule:
+def _optimizer_type(optimizer: blocks.Optimizer, family: Family, chosen: _Chosen) -> OptimizerType:
+    if optimizer.type is not OptimizerType.AUTO:
+        return optimizer.type
     perceptron = family is Family.PERCEPTRON
-    type_ = optimizer.type
-    if type_ is OptimizerType.AUTO:
-        type_ = OptimizerType.SGD if perceptron else OptimizerType.ADAM
-        chosen.add(
-            "training.optimizer.type", type_, "the classic rule" if perceptron else "converges without tuning on most problems"
-        )
+    type_ = OptimizerType.SGD if perceptron else OptimizerType.ADAM
+    reason = "the classic rule" if perceptron else "converges without tuning on most problems"
+    chosen.add("training.optimizer.type", type_, reason)
+    return type_
+
+
+def _optimizer(optimizer: blocks.Optimizer, type_: OptimizerType, family: Family, steps: int, chosen: _Chosen) -> Rule:
     rate = optimizer.learning_rate
     if rate is None:
-        rate = ADAM_RATE if type_ in ADAMS else PERCEPTRON_RATE if perceptron else OTHER_RATE
-        chosen.add("training.optimizer.learningRate", rate, f"the default of {family if rate == PERCEPTRON_RATE else type_}")
+        reason = f"the default of {type_}"
+        if optimizer.type is OptimizerType.AUTO and family in DENSE:
+            rate = min(LARGEST_ADAM_RATE, max(ADAM_RATE, float(f"{ADAM_WAY / steps:.2g}")))
+            reason = f"for {steps} steps, in each of which Adam moves a weight by about this much"
+        elif type_ in ADAMS:
+            rate = ADAM_RATE
+        elif family is Family.PERCEPTRON:
+            rate, reason = PERCEPTRON_RATE, f"the default of {family}"
+        else:
+            rate = OTHER_RATE
+        chosen.add("training.optimizer.learningRate", rate, reason)
     unset = Rule(
         type=type_,
         learning_rate=rate,

@@ -365,12 +365,29 @@ def test_what_the_runtime_chose_is_told_with_its_reason(job):
         "training.loss.type": "CrossEntropy",
         "data.split.method": "Stratified",
         "training.optimizer.type": "Adam",
-        "training.optimizer.learningRate": "0.001",
+        "training.optimizer.learningRate": "0.025",
         "training.batchSize": "32",
         "model.initialization.method": "HeNormal",
         "training.precision": "Float64",
     }
     assert all(choice.reason for choice in chosen.values())
+
+
+@pytest.mark.parametrize(
+    ("family", "training", "rate"),
+    [
+        ("MultilayerPerceptron", {"epochs": 1, "batchSize": 80}, 0.03),
+        ("MultilayerPerceptron", {"epochs": 20, "batchSize": 8}, 0.0077),
+        ("LogisticRegression", {"epochs": 3000}, 0.001),
+        ("LogisticRegression", {"optimizer": {"type": "Adam"}}, 0.001),
+        ("LogisticRegression", {"optimizer": {"type": "SGD"}}, 0.01),
+        ("Perceptron", {}, 1.0),
+    ],
+)
+def test_the_fewer_steps_a_dense_network_takes_the_longer_they_are_unless_the_optimizer_is_named(job, family, training, rate):
+    config = job(CIRCLE, family=family, training=training)
+    plan, _ = decide(config, load(config))
+    assert plan.optimizer.learning_rate == rate
 
 
 def test_history_is_bounded_and_the_same_after_a_restart():

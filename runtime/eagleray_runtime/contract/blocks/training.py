@@ -101,7 +101,8 @@ class Optimizer(Block):
         None,
         gt=0,
         le=100,
-        description="Size of a step. Unset means 0.001 for Adam and AdamW, 1 for family Perceptron, else 0.01.",
+        description="Size of a step. Unset means 0.001 for Adam and AdamW, 1 for family Perceptron, else 0.01; for type Auto of "
+        "linear and logistic regression and multi-layer perceptrons 2 divided by the number of steps, from 0.001 to 0.03.",
     )
     momentum: float | None = Field(
         None, ge=0, le=0.9999, description="SGD, RMSprop: share of the last step that the next one keeps. Unset means 0."
