@@ -62,8 +62,8 @@ DENSE = (Family.LINEAR_REGRESSION, Family.LOGISTIC_REGRESSION, Family.MULTILAYER
 ADAM_WAY, LARGEST_ADAM_RATE = 2.0, 0.03
 """How far a weight of a dense network may come in a whole training, and the rate that is not exceeded for it.
 
-A step of Adam is about as long as its rate, whatever the gradient (Kingma and Ba 2015, section 2.1), so that at 0.001 the 80 steps
-of 20 epochs of 120 rows would leave the weights about where they were drawn."""
+A step of Adam is about as long as its rate, whatever the gradient (Kingma and Ba 2015, section 2.1), so that at 0.001 the 80
+steps of 20 epochs of 120 rows would leave the weights about where they were drawn."""
 ADAGRAD_EPSILON, ADAM_W_DECAY = 1e-10, 0.01
 """Torch's defaults, where they are not those of the others."""
 

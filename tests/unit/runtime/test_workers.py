@@ -18,7 +18,7 @@ from tests.support.torch_runs import HereRun, Wanted, by_two_workers
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-FOUR_EPOCHS = {"epochs": 4, "batchSize": 16}
+FOUR_EPOCHS = {"epochs": 4, "batchSize": 16, "optimizer": {"type": "Adam"}}
 FSDP = {"parallelism": {"strategy": "FSDP"}}
 CAREFUL = {"gradients": {"clipNorm": 0.8, "clipValue": 0.1, "accumulationSteps": 3}}
 
