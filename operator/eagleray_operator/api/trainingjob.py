@@ -9,9 +9,12 @@ from eagleray_operator.api.common import Metadata, Quantity, Runtime, Scheduling
 from eagleray_operator.api.conditions import Condition
 from eagleray_operator.api.reasons import Reason
 from eagleray_runtime.contract import blocks, stores
-from eagleray_runtime.contract.blocks import INT32_MAX, Block, Data, Model, Reference, Rule, Training
+from eagleray_runtime.contract.blocks import INT32_MAX, TORCH_FAMILIES, Block, Data, Family, Model, Reference, Rule, Training
 from eagleray_runtime.contract.reports import Choice, DataReport, Estimate, HistoryPoint, Metric, SavedModel, SearchReport, Stage
 from eagleray_runtime.contract.search import Search
+
+TORCH_ALONE = [str(family) for family in Family if family in TORCH_FAMILIES]
+"""Names of the families that only the torch engine has, as CEL writes a list too."""
 
 
 class Output(Block):
@@ -121,8 +124,7 @@ class TrainingJobSpec(Block):
             "engine NumPy trains on one worker without GPU: drop workers.gpus and workers.max, or use Torch",
         ),
         Rule(
-            "self.training.engine != 'NumPy' || "
-            "!(self.model.family in ['ConvolutionalNetwork', 'RecurrentNetwork', 'Transformer', 'Pretrained', 'Custom'])",
+            f"self.training.engine != 'NumPy' || !(self.model.family in {TORCH_ALONE})",
             "only engine Torch has families ConvolutionalNetwork, RecurrentNetwork, Transformer, Pretrained and Custom: use "
             "Torch or Auto",
         ),
@@ -196,7 +198,8 @@ class TrainingJobSpec(Block):
         ),
         Rule(
             "!has(self.search) || (self.search.algorithm != 'ASHA' && self.search.parallelTrials == 1) || "
-            "self.training.engine == 'NumPy' || (self.training.engine == 'Auto' && self.workers.gpus == 0 && "
+            "self.training.engine == 'NumPy' || (self.training.engine == 'Auto' && "
+            f"!(self.model.family in {TORCH_ALONE}) && self.workers.gpus == 0 && "
             "self.workers.min == 1 && (!has(self.workers.max) || self.workers.max == 1) && "
             "self.training.precision in ['Auto', 'Float64'] && self.training.compile == 'None' && "
             "self.training.parallelism.activationCheckpointing == 'None')",
