@@ -46,8 +46,10 @@ def build(kind: str, owner: Metadata, settings: Settings) -> dict[str, Any]:
     egress: list[dict[str, Any]] = [
         {"to": [{"podSelector": pods}]},
         {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]},
-        {"to": [_block(cidr, settings.network.egress_except) for cidr in settings.network.egress_cidrs]},
     ]
+    # An empty list of peers would let everything through.
+    if blocks := [_block(cidr, settings.network.egress_except) for cidr in settings.network.egress_cidrs]:
+        egress.append({"to": blocks})
     if not serving and settings.reports_url:
         # The Service of the reports and the pods behind it listen on the same port.
         port = urlsplit(settings.reports_url).port or 80

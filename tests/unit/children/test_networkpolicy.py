@@ -32,6 +32,13 @@ def test_the_exceptions_of_a_block_are_those_that_lie_within_it(cidr: str, excep
     assert block == {"cidr": cidr} | ({"except": excepted} if excepted else {})
 
 
+def test_no_block_at_all_lets_nothing_out_but_to_each_other_and_dns() -> None:
+    first, second, third = policy("TrainingJob", egress_cidrs=[], egress_except=[])["egress"]
+    assert [peer["podSelector"] for peer in first["to"]] == [{"matchLabels": {"eagleray.io/training-job": "iris"}}]
+    assert {port["port"] for port in second["ports"]} == {53}
+    assert "namespaceSelector" in third["to"][0]
+
+
 def test_only_a_job_reaches_the_operator_and_only_its_reports() -> None:
     operator = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "platform"}}}
     rules = [rule for rule in policy("TrainingJob")["egress"] if rule.get("to") == [operator]]
