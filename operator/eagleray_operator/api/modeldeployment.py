@@ -10,7 +10,7 @@ from eagleray_operator.api.common import Metadata, Quantity, Runtime, Scheduling
 from eagleray_operator.api.conditions import Condition
 from eagleray_operator.api.reasons import Reason
 from eagleray_runtime.contract import stores
-from eagleray_runtime.contract.blocks import Block, Engine, Reference, RemoteCode, Rule, exactly_one_of, not_both
+from eagleray_runtime.contract.blocks import Block, Engine, Family, Reference, RemoteCode, Rule, exactly_one_of, not_both
 from eagleray_runtime.contract.reports import Choice
 
 
@@ -159,9 +159,13 @@ class ServedModel(Block):
 
     name: str = Field(description="Its name in the inference protocol.")
     uri: str | None = Field(None, description="Where it was read.")
-    digest: str | None = Field(None, description="Digest of the bundle, as the replicas verified it.")
+    digest: str | None = Field(
+        None, description="Digest of the bundle: the one that is asked for, or else the one that the replicas found."
+    )
     engine: str | None = Field(None, description="Library that computes.")
     training_job: str | None = Field(None, description="TrainingJob that made it.")
+    family: Family | None = Field(None, description="Its family, as that job says.")
+    secret_ref: Reference | None = Field(None, description="Secret with the keys of its store.")
 
 
 class ScalingDecision(Block):
@@ -185,6 +189,7 @@ class ModelDeploymentStatus(Block):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         description="Ready is the summary; Accepted and Progressing stand beside it.",
     )
+    first_ready_time: datetime | None = Field(None, description="When it was Ready for the first time.")
     replicas: ReplicaCounts | None = Field(None, description="Replicas of the active revision.")
     active_revision: str | None = Field(None, description="Revision that gets the traffic.")
     revisions: list[Revision] = Field(default_factory=list, max_length=12, description="Revisions, newest first.")

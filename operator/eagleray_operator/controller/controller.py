@@ -324,11 +324,12 @@ class Controller:
     def _count_transition(self, manifest: Manifest, plan: Plan) -> None:
         if self._metrics is None or plan.status is None:
             return
-        kind = manifest["kind"]
-        summary = ConditionType.SUCCEEDED if kind == names.TRAINING_JOB else ConditionType.READY
-        before = manifest.get("status") or {}
-        # Only the first time counts: Ready is Unknown until then, and False when it is lost.
-        if _is_true(plan.status, summary) and _status(before, summary) in (None, "Unknown"):
+        kind, before = manifest["kind"], manifest.get("status") or {}
+        if kind == names.TRAINING_JOB:
+            is_first = _has_succeeded(plan.status) and not _has_succeeded(before)
+        else:
+            is_first = "firstReadyTime" in plan.status and "firstReadyTime" not in before
+        if is_first:
             created = datetime.fromisoformat(manifest["metadata"]["creationTimestamp"])
             self._metrics.became_ready(kind, (self._clock() - created).total_seconds())
 
@@ -373,9 +374,5 @@ def _urgency(event_type: str | None, manifest: Manifest, known: Known | None) ->
     return Urgency.NEWS
 
 
-def _status(status: Any, type_: ConditionType) -> str | None:
-    return next((entry["status"] for entry in status.get("conditions") or [] if entry["type"] == type_), None)
-
-
-def _is_true(status: Any, type_: ConditionType) -> bool:
-    return _status(status, type_) == "True"
+def _has_succeeded(status: Any) -> bool:
+    return any(entry["type"] == ConditionType.SUCCEEDED and entry["status"] == "True" for entry in status.get("conditions") or [])

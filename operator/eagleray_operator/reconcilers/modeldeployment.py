@@ -23,7 +23,7 @@ from eagleray_operator.reconcilers.plan import Deletion, Observed, Plan
 from eagleray_operator.reconcilers.prerequisites import unmet
 from eagleray_operator.reconcilers.summary import Conditions, transition
 from eagleray_operator.settings import Settings
-from eagleray_runtime.contract.blocks import Family, RemoteCode
+from eagleray_runtime.contract.blocks import Family, Reference, RemoteCode
 
 PROBE_AGAIN_SECONDS = 1.0
 """How soon a revision that should answer and does not yet is asked again."""
@@ -44,6 +44,14 @@ class Source:
     training_job: str | None
     family: Family | None
     remote_code: RemoteCode
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What is told while the job that is named has no model to serve; `ready` is for a deployment that serves nothing."""
+
+    ready: ConditionStatus
+    progressing: Told
 
 
 def references(deployment: ModelDeployment) -> set[Ref]:
@@ -70,20 +78,24 @@ def reconcile(deployment: ModelDeployment, observed: Observed, settings: Setting
     if deployment.metadata.deletion_timestamp:
         return Plan()
     status = deployment.status
-    problem = unmet(observed)
-    if problem is not None and (observed.missing_kinds or not observed.of_kind("RayService")):
+    problem, last = unmet(observed), _last_source(deployment)
+    begins = not observed.of_kind("RayService")
+    if problem is not None and (observed.missing_kinds or (begins and (observed.conflicts or last is None))):
         held: Told = ("False", problem.reason, problem.message)
         return _conclude(deployment, status, held, held, Plan(requeue_after=10), now, accepted=problem)
     if deployment.spec.replicas == 0:
         return _switch_off(deployment, observed, now)
     found = _source(deployment, observed, settings)
-    if not isinstance(found, Source):
-        return _wait_for_job(deployment, observed, found, now)
-    return _serve(deployment, found, observed, settings, now, key)
+    if isinstance(found, Source):
+        return _serve(deployment, found, observed, settings, now, key)
+    waiting = _waiting(deployment, found)
+    if last is not None:
+        return _serve(deployment, last, observed, settings, now, key, waiting)
+    return _hold(deployment, waiting, observed, settings, now)
 
 
 def _source(deployment: ModelDeployment, observed: Observed, settings: Settings) -> Source | TrainingJob | None:
-    """The model's place, or the job that has none yet; None where the job is gone but once had one."""
+    """The model's place, or the job that has none yet; None where there is no such job."""
     model = deployment.spec.model
     if model.uri:
         secret = model.secret_ref.name if model.secret_ref else None
@@ -96,10 +108,21 @@ def _source(deployment: ModelDeployment, observed: Observed, settings: Settings)
     succeeded = find(job.status.conditions, ConditionType.SUCCEEDED)
     if job.status.model is None or succeeded is None or succeeded.status != "True" or _failed_gate(job) is not None:
         return job
-    store = placement.output_of(job, settings)
-    family = job.spec.model.family
-    consent = RemoteCode.ALLOW if family is Family.CUSTOM else RemoteCode.DENY
-    return Source(job.status.model.uri, job.status.model.digest, store.secret, job.metadata.name, family, consent)
+    saved, secret = job.status.model, placement.output_of(job, settings).secret
+    return _of_job(saved.uri, saved.digest, secret, job.metadata.name, job.spec.model.family)
+
+
+def _last_source(deployment: ModelDeployment) -> Source | None:
+    """The model of the job that was followed last, which goes on serving while the one that is named has none."""
+    model = deployment.status.model
+    if model is None or model.uri is None or model.digest is None or model.training_job is None or model.family is None:
+        return None
+    secret = model.secret_ref.name if model.secret_ref else None
+    return _of_job(model.uri, model.digest, secret, model.training_job, model.family)
+
+
+def _of_job(uri: str, digest: str, secret: str | None, job: str, family: Family) -> Source:
+    return Source(uri, digest, secret, job, family, RemoteCode.ALLOW if family is Family.CUSTOM else RemoteCode.DENY)
 
 
 def _failed_gate(job: TrainingJob) -> Condition | None:
@@ -108,8 +131,15 @@ def _failed_gate(job: TrainingJob) -> Condition | None:
 
 
 def _serve(
-    deployment: ModelDeployment, source: Source, observed: Observed, settings: Settings, now: datetime, key: bytes
+    deployment: ModelDeployment,
+    source: Source,
+    observed: Observed,
+    settings: Settings,
+    now: datetime,
+    key: bytes,
+    waiting: Waiting | None = None,
 ) -> Plan:
+    """The plan to serve `source`, where it is that of another job than the one that is named with what that one is waited for."""
     status = deployment.status
     engine, choice = engines.for_serving(deployment.spec, source.family)
     values = revisions.content(deployment.spec, source.uri, source.digest, str(engine))
@@ -123,7 +153,7 @@ def _serve(
         live=live,
         probe=observed.probes.get(target),
         cause=cause,
-        digest=source.digest,
+        digest=source.digest or _digest_of(observed.probes.get(target)),
         drain_seconds=settings.drain_seconds,
         now=now,
     )
@@ -159,13 +189,18 @@ def _serve(
     probe = observed.probes.get(active)
     counts = autoscaling.count(deployment, active, observed)
     chosen = [choice] if choice else []
-    shown = ServedModel(
-        name=deployment.metadata.name,
-        uri=source.uri,
-        digest=probe.digest if probe and probe.ready else (status.model.digest if status.model and active != target else None),
-        engine=probe.engine if probe and probe.ready else str(engine),
-        training_job=source.training_job,
-    )
+    if active == target or status.model is None:
+        shown = ServedModel(
+            name=deployment.metadata.name,
+            uri=source.uri,
+            digest=_digest_of(probe) or source.digest,
+            engine=probe.engine if probe and probe.ready else str(engine),
+            training_job=source.training_job,
+            family=source.family,
+            secret_ref=Reference(name=source.secret) if source.secret else None,
+        )
+    else:
+        shown = status.model
     status = status.model_copy(
         update={
             "active_revision": active,
@@ -184,7 +219,14 @@ def _serve(
         plan = replace(plan, requeue_after=PROBE_AGAIN_SECONDS)
     if target != active and applications.running(_ray_service(deployment, target, observed)):
         plan = replace(plan, requeue_after=PROBE_AGAIN_SECONDS)
+    if waiting is not None:
+        progressing = waiting.progressing
     return _conclude(deployment, status, ready, progressing, plan, now, accepted=unmet(observed))
+
+
+def _digest_of(probe: ProbeResult | None) -> str | None:
+    """Digest of the bundle, as the replica that has answered verified it."""
+    return probe.digest if probe is not None and probe.ready else None
 
 
 def _config(deployment: ModelDeployment, serving: rayservice.Serving, revision: str, observed: Observed) -> list[Manifest]:
@@ -248,10 +290,8 @@ def _told(
             else ("True", *_starting(deployment, target, observed))
         )
         if not answers:
-            said = lost.message if lost else probe.message if probe else ""
-            reason = lost.reason if lost else cause.reason if cause else Reason.STARTING
-            words = f"{active} does not answer{': ' + said if said else ''}; {target} is on its way."
-            return ("False", reason, words), what
+            reason, words = _silence(active, probe, lost or cause)
+            return ("False", reason, f"{words}; {target} is on its way."), what
         if cause:
             return ("True", Reason.SERVING_PREVIOUS, f"{target} failed: {cause.message} {active} serves. Correct it."), what
         return ("True", Reason.SERVING, f"{active} serves at {observed.url} while {target} starts."), what
@@ -267,9 +307,14 @@ def _told(
         told: Told = ("False", cause.reason, cause.message)
         return told, told
     reason, message = _starting(deployment, target, observed)
-    was_ready = find(deployment.status.conditions, ConditionType.READY)
-    has_served = was_ready is not None and was_ready.status != "Unknown"
+    has_served = deployment.status.first_ready_time is not None
     return ("False" if has_served else "Unknown", reason, message), ("True", reason, message)
+
+
+def _silence(active: str, probe: ProbeResult | None, why: Cause | None) -> tuple[Reason, str]:
+    """Why the active revision does not answer."""
+    said = why.message if why else probe.message if probe else ""
+    return why.reason if why else Reason.STARTING, f"{active} does not answer{': ' + said if said else ''}"
 
 
 def _starting(deployment: ModelDeployment, revision: str, observed: Observed) -> tuple[Reason, str]:
@@ -346,39 +391,49 @@ def _switch_off(deployment: ModelDeployment, observed: Observed, now: datetime) 
     return _conclude(deployment, status, off, off, plan, now)
 
 
-def _wait_for_job(deployment: ModelDeployment, observed: Observed, job: TrainingJob | None, now: datetime) -> Plan:
-    """No model yet; what already serves goes on serving."""
+def _waiting(deployment: ModelDeployment, job: TrainingJob | None) -> Waiting:
+    """What is to be told of a job that has no model to serve."""
     name = next(iter(references(deployment))).name
     if job is None:
-        missing = Cause(
-            Reason.REFERENCE_NOT_FOUND, f"TrainingJob {name} is not in this namespace. Create it; this goes on by itself."
-        )
-        told: Told = ("False", missing.reason, missing.message)
-        ready = _as_before(deployment, told)
-        return _conclude(deployment, deployment.status, ready, told, Plan(), now, accepted=missing)
+        words = f"TrainingJob {name} is not in this namespace. Create it; this goes on by itself."
+        return Waiting("False", ("False", Reason.REFERENCE_NOT_FOUND, words))
     succeeded = find(job.status.conditions, ConditionType.SUCCEEDED)
     progressing = find(job.status.conditions, ConditionType.PROGRESSING)
     if succeeded is not None and succeeded.status == "False":
         words = f"TrainingJob {name} failed by {succeeded.reason}: {succeeded.message} Create a job that succeeds."
-        told = ("False", Reason.WAITING_FOR_JOB, words)
-        return _conclude(deployment, deployment.status, _as_before(deployment, told), told, Plan(), now)
+        return Waiting("False", ("False", Reason.WAITING_FOR_JOB, words))
     if (gate := _failed_gate(job)) is not None:
         words = f"TrainingJob {name}: {gate.message} Create a job that passes, or name the model's place in model.uri."
-        told = ("False", Reason.GATE_FAILED, words)
-        return _conclude(deployment, deployment.status, _as_before(deployment, told), told, Plan(), now)
+        return Waiting("False", ("False", Reason.GATE_FAILED, words))
     reason = progressing.reason if progressing else "not started"
-    words = f"TrainingJob {name} is {reason}. This follows when it has succeeded."
-    told = ("True", Reason.WAITING_FOR_JOB, words)
-    ready = _as_before(deployment, ("Unknown", Reason.WAITING_FOR_JOB, words))
-    return _conclude(deployment, deployment.status, ready, told, Plan(), now)
+    return Waiting(
+        "Unknown", ("True", Reason.WAITING_FOR_JOB, f"TrainingJob {name} is {reason}. This follows when it has succeeded.")
+    )
 
 
-def _as_before(deployment: ModelDeployment, otherwise: Told) -> Told:
-    """Ready as it was, where something serves."""
-    before = find(deployment.status.conditions, ConditionType.READY)
-    if before is not None and before.status == "True":
-        return before.status, before.reason, before.message
-    return otherwise
+def _hold(deployment: ModelDeployment, waiting: Waiting, observed: Observed, settings: Settings, now: datetime) -> Plan:
+    """No model yet; what already serves goes on serving as it is."""
+    status, active = deployment.status, deployment.status.active_revision
+    if active is None or active not in revisions.live_names(observed.of_kind("RayService")):
+        _, reason, words = waiting.progressing
+        return _conclude(
+            deployment, status, (waiting.ready, reason, words), waiting.progressing, Plan(), now, accepted=unmet(observed)
+        )
+    probe = observed.probes.get(active)
+    status = status.model_copy(update={"replicas": autoscaling.count(deployment, active, observed)})
+    plan = Plan(
+        apply=(
+            networkpolicy.build(names.MODEL_DEPLOYMENT, deployment.metadata, settings),
+            service.build(deployment.metadata, active),
+        )
+    )
+    if probe is not None and probe.ready:
+        ready: Told = ("True", Reason.SERVING, f"{active} serves at {observed.url}.")
+    else:
+        reason, words = _silence(active, probe, heads.away(_ray_cluster(active, observed), _pods(active, observed), now))
+        ready = ("False", reason, f"{words}.")
+        plan = replace(plan, requeue_after=PROBE_AGAIN_SECONDS)
+    return _conclude(deployment, status, ready, waiting.progressing, plan, now, accepted=unmet(observed))
 
 
 def _conclude(
@@ -398,7 +453,13 @@ def _conclude(
     conditions.set(ConditionType.READY, *ready)
     conditions.set(ConditionType.PROGRESSING, *progressing)
     settled = conditions.settled(deployment.status.conditions, now)
-    new = status.model_copy(update={"observed_generation": deployment.metadata.generation, "conditions": settled})
+    new = status.model_copy(
+        update={
+            "observed_generation": deployment.metadata.generation,
+            "conditions": settled,
+            "first_ready_time": status.first_ready_time or (now if ready[0] == "True" else None),
+        }
+    )
     events = transition(deployment.status.conditions, settled, ConditionType.READY, "Serve")
     return replace(plan, status=_dump(new), events=events)
 

@@ -92,7 +92,7 @@ def decide(
                 update={
                     "state": state,
                     "draining_since": since,
-                    "digest": digest if name == target else revision.digest,
+                    "digest": (digest if name == target else None) or revision.digest,
                     "reason": told.reason if told else None,
                     "message": told.message if told else "",
                 }

@@ -279,6 +279,77 @@ def test_a_served_model_whose_job_is_deleted_goes_on_serving():
     assert gone.delete == ()
 
 
+def test_a_model_from_elsewhere_is_asked_on_while_the_job_that_is_to_follow_has_none():
+    plan, ray_service = serving()
+    following = deployment(status=dict(plan.status), **FOLLOW)
+    silent = plan_of(following, see(ray_service, references={JOB: job_manifest()}))
+    assert told(silent) == ("False", "Starting")
+    assert told(silent, "Progressing") == ("True", "WaitingForJob")
+    assert {child["kind"] for child in silent.apply} == {"NetworkPolicy", "Service"}
+
+
+def followed() -> tuple[Plan, Manifest]:
+    """A deployment that serves its job's model, a custom one with a Secret of its own."""
+    saved = {"uri": "s3://mine/iris", "digest": DIGEST, "sizeBytes": 1, "parameters": 1, "engine": "Torch"}
+    conditions = [{"type": "Succeeded", "status": "True", "reason": "Completed"}]
+    done = job_manifest(
+        status={"conditions": conditions, "model": saved},
+        model={"family": "ConvolutionalNetwork"},
+        output={"uri": "s3://mine/iris", "secretRef": {"name": "mine"}},
+    )
+    first = plan_of(deployment(**FOLLOW), see(references={JOB: done}))
+    ray_service = service_of(first, RUNNING)
+    probes = {name_of(first): ANSWER}
+    seen = see(ray_service, references={JOB: done}, probes=probes)
+    return plan_of(deployment(status=dict(first.status), **FOLLOW), seen), ray_service
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        {"absent": frozenset({JOB})},
+        {
+            "references": {
+                JOB: job_manifest(status={"conditions": [{"type": "Succeeded", "status": "False", "reason": "DataInvalid"}]})
+            }
+        },
+    ],
+    ids=["it is gone", "it has failed"],
+)
+def test_a_deployment_without_its_job_scales_repairs_and_tells_what_it_serves(seen):
+    plan, ray_service = followed()
+    following = deployment(status=dict(plan.status), replicas=5, **FOLLOW)
+    scaled = plan_of(following, see(ray_service, probes={name_of(plan): ANSWER}, **seen))
+    assert told(scaled) == ("True", "Serving")
+    assert told(scaled, "Progressing")[0] == "False"
+    assert scaled.delete == ()
+    assert [child["kind"] for child in scaled.apply] == ["NetworkPolicy", "ConfigMap", "RayService", "Service"]
+    assert scaled.apply[2]["metadata"]["name"] == name_of(plan)
+    assert "num_replicas: 5" in scaled.apply[2]["spec"]["serveConfigV2"]
+    secrets = scaled.apply[2]["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["template"]["spec"]["volumes"]
+    assert "mine" in [volume["secret"]["secretName"] for volume in secrets if "secret" in volume]
+
+    silent = plan_of(following, see(ray_service, **seen))
+    assert told(silent) == ("False", "Checking")
+    remade = plan_of(deployment(status=dict(plan.status), **FOLLOW), see(**seen))
+    assert service_of(remade)["metadata"]["name"] == name_of(plan)
+
+
+def test_the_digest_that_a_replica_has_verified_is_told_of_its_revision():
+    plan, _ = serving()
+    assert plan.status["revisions"][0]["digest"] == DIGEST
+
+
+def test_the_first_time_that_it_was_ready_is_kept():
+    started = plan_of()
+    assert "firstReadyTime" not in started.status
+    plan, ray_service = serving()
+    assert plan.status["firstReadyTime"] == NOW.isoformat().replace("+00:00", "Z")
+    lost = plan_of(deployment(status=dict(plan.status)), see(ray_service), now=later(60))
+    assert lost.status["firstReadyTime"] == plan.status["firstReadyTime"]
+    assert told(lost) == ("False", "Checking")
+
+
 def test_a_platform_secret_is_mounted_for_a_model_in_the_platforms_store():
     plan = plan_of()
     template = service_of(plan)["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["template"]["spec"]
