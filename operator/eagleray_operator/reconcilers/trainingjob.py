@@ -138,7 +138,8 @@ def _children(
     )
     apply = [networkpolicy.build(names.TRAINING_JOB, job.metadata, settings)]
     if placement.needs_claim(job, settings) and (live is None or observed.of_kind("PersistentVolumeClaim")):
-        apply.append(claim.build(job))
+        name = names.model_claim(job.metadata.name)
+        apply.append(claim.build(job, observed.child(Ref("PersistentVolumeClaim", job.metadata.namespace, name))))
     config_name = names.training_config(job.metadata.name, attempt.number)
     if observed.child(Ref("ConfigMap", job.metadata.namespace, config_name)) is None:
         config = rayjob.config(job, attempt.number, training, settings)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from eagleray_operator.api import names
+from eagleray_operator.children import claim
 from eagleray_operator.cluster.port import Manifest, Ref
 from eagleray_operator.reconcilers.plan import Observed, Plan
 from eagleray_operator.reconcilers.trainingjob import reconcile
@@ -68,9 +69,16 @@ def test_what_a_crash_left_out_of_the_status_gets_its_token_once_more():
 
 def test_without_any_store_the_model_gets_a_claim_of_its_own():
     plan = plan_of(settings=Settings())
-    claim = next(child for child in plan.apply if child["kind"] == "PersistentVolumeClaim")
-    assert claim["metadata"]["name"] == "iris-model"
-    assert claim["spec"]["resources"]["requests"]["storage"] == "5Gi"
+    made = next(child for child in plan.apply if child["kind"] == "PersistentVolumeClaim")
+    assert made["metadata"]["name"] == "iris-model"
+    assert made["spec"]["resources"]["requests"]["storage"] == "5Gi"
+
+
+def test_a_claim_keeps_the_size_that_it_has_come_to():
+    grown = live(claim.build(job(output={"volumeSize": "20Gi"})))
+    plan = plan_of(job(output={"volumeSize": "5120Mi"}), observed(grown), settings=Settings())
+    wanted = next(child for child in plan.apply if child["kind"] == "PersistentVolumeClaim")
+    assert wanted["spec"]["resources"]["requests"]["storage"] == "20Gi"
 
 
 def test_a_model_in_a_repository_has_its_checkpoints_on_a_claim_of_its_own():
