@@ -192,11 +192,11 @@ def test_the_definitions_are_those_of_the_api_and_stay(usual: Rendered, render: 
     assert render("crds.enabled=false").all("CustomResourceDefinition") == []
 
 
-def test_the_network_policy_lets_in_reports_of_our_pods_and_prometheus_only(usual: Rendered, render: Render) -> None:
+def test_the_network_policy_lets_in_reports_of_training_jobs_and_prometheus_only(usual: Rendered, render: Render) -> None:
     reports, metrics = usual.one("NetworkPolicy")["spec"]["ingress"]
     assert reports["ports"] == [{"port": "reports", "protocol": "TCP"}]
-    keys = {peer["podSelector"]["matchExpressions"][0]["key"] for peer in reports["from"]}
-    assert keys == {"eagleray.io/training-job", "eagleray.io/model-deployment"}
+    keys = [peer["podSelector"]["matchExpressions"][0]["key"] for peer in reports["from"]]
+    assert keys == ["eagleray.io/training-job"]
     assert metrics["from"][1] == {"namespaceSelector": {}}
     limited = render("settings.network.monitoringNamespace=monitoring").one("NetworkPolicy")["spec"]["ingress"][1]
     assert limited["from"][1] == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
