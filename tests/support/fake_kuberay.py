@@ -7,6 +7,7 @@ from eagleray_operator.api import names
 from eagleray_operator.cluster.memory import MemoryCluster
 from eagleray_operator.cluster.port import Manifest, ProbeResult, Ref
 from eagleray_operator.controller.controller import Controller
+from eagleray_operator.metrics import Metrics
 from eagleray_operator.settings import Settings
 from tests.support.makers import DIGEST, KEY, SETTINGS
 
@@ -76,10 +77,12 @@ def status_of(kind: str, cluster: str) -> dict[str, Any]:
 class Running:
     """A controller at work on a cluster in memory; `cluster` may be a proxy of `store`."""
 
-    def __init__(self, store: MemoryCluster, cluster: Any = None, settings: Settings = SETTINGS) -> None:
+    def __init__(
+        self, store: MemoryCluster, cluster: Any = None, settings: Settings = SETTINGS, metrics: Metrics | None = None
+    ) -> None:
         self.store = store
         self.addresses = FakeAddresses()
-        self.controller = Controller(cluster or store, self.addresses, settings, key=KEY)
+        self.controller = Controller(cluster or store, self.addresses, settings, key=KEY, metrics=metrics)
         self._task: asyncio.Task[None] | None = None
         store.watch(self._seen)
 

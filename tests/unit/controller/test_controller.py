@@ -4,11 +4,13 @@ import asyncio
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from eagleray_operator.cluster.memory import MemoryCluster
 from eagleray_operator.cluster.port import KINDS, ClusterError, Ref
 from eagleray_operator.controller import controller
 from eagleray_operator.controller.controller import Controller
+from eagleray_operator.metrics import Metrics
 from eagleray_runtime.contract.reports import FailureReason, FailureReport, ResultReport
 from tests.support.fake_kuberay import FakeKubeRay, Running, dump
 from tests.support.makers import SETTINGS, condition, deployment_manifest, job_manifest, progress, result
@@ -52,6 +54,46 @@ async def test_train_gate_and_serve_in_one_apply(store):
         served = await running.until(DEPLOYMENT, "Ready", "Serving")
         trained = await store.get(JOB)
     assert served["status"]["model"]["digest"] == trained["status"]["model"]["digest"]
+
+
+async def test_a_deployment_whose_job_is_deleted_scales_and_is_repaired(store):
+    FakeKubeRay(store)
+    async with Running(store) as running:
+        await store.put(fresh(job_manifest()))
+        await store.put(fresh(deployment_manifest(**FOLLOWS)))
+        await running.until(JOB, "Progressing", "Starting")
+        assert await running.controller.submit(of_job(progress(), store)) == 202
+        await running.until(JOB, "Succeeded", "Training")
+        assert await running.controller.submit(of_job(result(), store)) == 200
+        await running.until(DEPLOYMENT, "Progressing", "RolledOut")
+        await store.delete(JOB, (await store.get(JOB))["metadata"]["uid"])
+        await running.until(DEPLOYMENT, "Accepted", "ReferenceNotFound")
+        await store.patch(DEPLOYMENT, [{"op": "add", "path": "/spec/replicas", "value": 5}])
+        service = Ref("Service", "default", "iris")
+        await store.delete(service, (await store.get(service))["metadata"]["uid"])
+        await running.quiet()
+        served = await store.get(DEPLOYMENT)
+        [ray_service] = store.of_kind("RayService")
+        assert await store.get(service) is not None
+    assert condition(served["status"], "Ready")["status"] == "True"
+    assert "num_replicas: 5" in ray_service["spec"]["serveConfigV2"]
+
+
+async def test_the_time_until_it_was_first_ready_is_measured_once_whatever_held_it_up(store):
+    registry = CollectorRegistry()
+    FakeKubeRay(store)
+    async with Running(store, metrics=Metrics(registry, version="0.1.0")) as running:
+        await store.put(fresh(deployment_manifest(**FOLLOWS)))
+        held = await running.until(DEPLOYMENT, "Ready", "ReferenceNotFound")
+        assert condition(held["status"], "Ready")["status"] == "False"
+        await store.patch(DEPLOYMENT, [{"op": "replace", "path": "/spec/model", "value": {"uri": "s3://models/iris"}}])
+        first = await running.until(DEPLOYMENT, "Ready", "Serving")
+        await store.patch(DEPLOYMENT, [{"op": "add", "path": "/spec/replicas", "value": 0}])
+        await running.until(DEPLOYMENT, "Ready", "SwitchedOff")
+        await store.patch(DEPLOYMENT, [{"op": "replace", "path": "/spec/replicas", "value": 1}])
+        again = await running.until(DEPLOYMENT, "Ready", "Serving")
+    assert again["status"]["firstReadyTime"] == first["status"]["firstReadyTime"]
+    assert registry.get_sample_value("eagleray_time_to_ready_seconds_count") == 1
 
 
 async def test_in_the_steady_state_nothing_is_written(store):
