@@ -20,7 +20,13 @@ TORCH_ALONE = [str(family) for family in Family if family in TORCH_FAMILIES]
 class Output(Block):
     """Where the model goes."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (Rule("!has(self.secretRef) || has(self.uri)", "secretRef goes with uri"),)
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("!has(self.secretRef) || has(self.uri)", "secretRef goes with uri"),
+        Rule(
+            "!has(self.uri) || self.uri.startsWith('hf://') || self.volumeSize == '5Gi'",
+            "volumeSize is that of a claim, which is made for the model without uri or for checkpoints beside hf://: drop it",
+        ),
+    )
 
     uri: str | None = Field(
         None,
