@@ -161,20 +161,25 @@ def plain(text: str, node: yaml.Node | None = None) -> Any:
     if text in _NULL:
         return None
     if text in _SPECIAL:
-        if node is None:
-            raise ValueError(f"{text} is no JSON number")
-        raise _NodeError(node, f"{text} is no JSON number: put it in quotes if it is a word")
+        raise _refusal(node, f"{text} is no JSON number: put it in quotes if it is a word")
     bare = text.replace("_", "") if text[0] in "+-0123456789" else text
     if _INTEGER.match(bare):
         sign = -1 if bare.startswith("-") else 1
         digits = bare.lstrip("+-").lower()
         octal = len(digits) > 1 and digits[0] == "0" and digits[1].isdigit()
-        return sign * int(f"0o{digits[1:]}" if octal else digits, 0)
+        try:
+            return sign * int(f"0o{digits[1:]}" if octal else digits, 0)
+        except ValueError:
+            raise _refusal(node, f"a number of {len(digits)} digits: put it in quotes if it is a word") from None
     if _FLOAT.match(bare):
         number = float(bare)
         if math.isfinite(number):
             return int(number) if number.is_integer() and abs(number) < 1e21 else number
     return text
+
+
+def _refusal(node: yaml.Node | None, message: str) -> Exception:
+    return ValueError(message) if node is None else _NodeError(node, message)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -206,6 +211,8 @@ def _read_json(text: str, source: str) -> Iterator[Document]:
             raise
         except ValueError as error:
             raise ManifestError([f"{source}:{line}: {error}"]) from None
+        except RecursionError:
+            raise ManifestError([f"{source}:{line}: nested too deeply"]) from None
         yield Document(value, source, line)
         position += len(text[position:]) - len(text[position:].lstrip())
 
@@ -243,7 +250,18 @@ def parse(text: str, source: str) -> list[Document]:
                 found = list(_read_yaml(text, source))
             except ManifestError:
                 raise ManifestError([f"{source}:{error.lineno}: {error.msg}"]) from None
+    for document in found:
+        _require_characters(document)
     return [inner for document in found for inner in _apart(document)]
+
+
+def _require_characters(document: Document) -> None:
+    """Refuse halves of surrogate pairs, which an escape can write and UTF-8 cannot."""
+    try:
+        json.dumps(document.manifest, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise ManifestError([f"{document.source}:{document.line}: {half} is half of a character: write the whole one"]) from None
 
 
 def _apart(document: Document) -> Iterator[Document]:
@@ -294,7 +312,7 @@ def read(paths: Sequence[str], namespace: str = "default") -> list[Document]:
     for document in documents:
         problems += _kind_problems(document)
         metadata = document.manifest.get("metadata")
-        if isinstance(metadata, dict) and metadata.get("namespace") is None:
+        if isinstance(metadata, dict) and metadata.get("namespace") in (None, ""):
             metadata["namespace"] = namespace
     if problems:
         raise ManifestError(problems)
