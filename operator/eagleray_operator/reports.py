@@ -46,26 +46,27 @@ def app(
 ) -> web.Application:
     """The endpoint as an aiohttp application; only the leader takes reports, the others answer 503."""
 
-    async def post(request: web.Request) -> web.Response:
-        kind, status = "unknown", 503
+    async def answer(request: web.Request) -> tuple[str, int, str]:
+        """Type of the report, HTTP status and words."""
+        if not leading():
+            return "unknown", 503, "not the leader: try again"
         try:
-            if not leading():
-                return web.Response(status=(status := 503), text="not the leader: try again")
-            try:
-                report = REPORT.validate_json(await request.read())
-            except ValidationError as error:
-                return web.Response(status=(status := 422), text=str(error))
-            kind = report.type
-            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not token:
-                return web.Response(status=(status := 401), text="a bearer token is missing")
-            status = await authenticate(token.strip(), report)
-            if status == 200:
-                status = await controller.submit(report)
-            return web.Response(status=status)
-        finally:
-            if metrics is not None:
-                metrics.report(kind, status)
+            report = REPORT.validate_json(await request.read())
+        except web.HTTPRequestEntityTooLarge as error:
+            return "unknown", error.status, f"a report has at most {MAX_REPORT_BYTES} bytes"
+        except (web.RequestPayloadError, ValidationError) as error:
+            return "unknown", 422, str(error)
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            return report.type, 401, "a bearer token is missing"
+        status = await authenticate(token.strip(), report)
+        return report.type, await controller.submit(report) if status == 200 else status, ""
+
+    async def post(request: web.Request) -> web.Response:
+        kind, status, words = await answer(request)
+        if metrics is not None:
+            metrics.report(kind, status)
+        return web.Response(status=status, text=words)
 
     application = web.Application(client_max_size=MAX_REPORT_BYTES)
     application.router.add_post(REPORTS_PATH, post)
