@@ -6,7 +6,7 @@ import numpy as np
 
 from eagleray_runtime.arrays import Floats
 from eagleray_runtime.contract.blocks import Outliers
-from eagleray_runtime.data.scaling import Moments
+from eagleray_runtime.data.scaling import Moments, spread
 
 RANGES = 1.5
 """Interquartile ranges beyond the quartiles (Tukey's fences)."""
@@ -32,7 +32,7 @@ def bounds(values: Floats, outliers: Outliers) -> Bounds | None:
     if outliers is Outliers.Z_SCORE:
         return by_moments(Moments.of(present))
     low, high = (float(value) for value in np.quantile(present, (0.25, 0.75)))
-    return _beyond(low, high, RANGES * (high - low))
+    return _beyond(low, high, RANGES * spread(high - low, low, high))
 
 
 def by_moments(present: Moments) -> Bounds | None:

@@ -18,20 +18,34 @@ class Affine(Block):
     scale: float = 1.0
 
 
+ROUNDING = 1e-12
+"""A spread of at most so much of the largest number is no spread: equal numbers have a mean, and so a deviation, of rounding."""
+
+
+def spread(wide: float, low: float, high: float) -> float:
+    """How far numbers from `low` to `high` are apart by some measure, 0 if that is but rounding."""
+    return wide if wide > ROUNDING * max(abs(low), abs(high)) else 0.0
+
+
+def _affine(offset: float, scale: float, low: float, high: float) -> Affine:
+    """The scaling of numbers from `low` to `high`; those that never change are left as they are, at zero."""
+    return Affine(offset=min(max(offset, low), high), scale=spread(scale, low, high) or 1.0)
+
+
 def fitted(values: AnyArray, scaling: Scaling) -> Affine:
     """The scaling of numbers of which none is missing, any shape with at least one row."""
+    least, greatest = float(values.min()), float(values.max())
     match scaling:
         case Scaling.STANDARD:
             offset, scale = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
         case Scaling.MIN_MAX:
-            offset, scale = float(values.min()), float(values.max()) - float(values.min())
+            offset, scale = least, greatest - least
         case Scaling.ROBUST:
             low, middle, high = (float(value) for value in np.quantile(values, (0.25, 0.5, 0.75)))
             offset, scale = middle, high - low
         case Scaling.NONE:
             return Affine()
-    # Numbers that never change are left as they are, at zero.
-    return Affine(offset=offset, scale=scale if scale > 0 else 1.0)
+    return _affine(offset, scale, least, greatest)
 
 
 @dataclass(frozen=True)
@@ -73,8 +87,8 @@ class Moments:
 
     @property
     def deviation(self) -> float:
-        """Standard deviation, of at least one number."""
-        return math.sqrt(self.squares / self.count)
+        """Standard deviation, of at least one number; 0 if that is but rounding."""
+        return spread(math.sqrt(self.squares / self.count), self.low, self.high)
 
     def affine(self, scaling: Scaling) -> Affine:
         """The scaling of the numbers, as `fitted` has it of all of them at once.
@@ -91,7 +105,7 @@ class Moments:
                 return Affine()
             case Scaling.ROBUST:
                 raise DataInvalid("scaling Robust takes all rows at once: use Standard, or data.loading Memory")
-        return Affine(offset=offset, scale=scale if scale > 0 else 1.0)
+        return _affine(offset, scale, self.low, self.high)
 
 
 def of_counts(counts: Mapping[int, int], scaling: Scaling) -> Affine:

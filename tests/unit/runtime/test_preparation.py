@@ -11,11 +11,14 @@ from sklearn.preprocessing import MinMaxScaler, OrdinalEncoder, RobustScaler, St
 
 from eagleray_runtime.bundle.reading import read_bundle
 from eagleray_runtime.contract import blocks
+from eagleray_runtime.contract.blocks import Scaling
 from eagleray_runtime.contract.config import ServingConfig
 from eagleray_runtime.contract.reports import DataReport
+from eagleray_runtime.data import images, outliers
 from eagleray_runtime.data.encoding import HashedColumn, MissingValueError
 from eagleray_runtime.data.loading import load
 from eagleray_runtime.data.preparation import Preparation, Transform, fit
+from eagleray_runtime.data.scaling import Affine, Moments, fitted
 from eagleray_runtime.data.table import Column, Kind, Table
 from eagleray_runtime.errors import DataInvalid
 from eagleray_runtime.models.network import Network
@@ -71,6 +74,26 @@ def test_ordinal_categories_are_numbered_and_scaled_as_scikit_learn_does(scaling
     assert transform.table(texts(["white"])) == pytest.approx(unseen)
 
 
+@pytest.mark.parametrize("scaling", ["Standard", "MinMax", "Robust"])
+@pytest.mark.parametrize("values", [[0.1] * 12, [0.7] * 9 + [None], [1e-9] * 7, [0.1 + 0.2] * 9 + [0.3]], ids=str)
+def test_decimals_that_never_change_but_for_rounding_are_left_as_they_are(values, scaling):
+    transform = Transform(fit(numbers(values), blocks.Preparation(scaling=scaling)))
+    assert transform.table(numbers(values)) == pytest.approx(0, abs=1e-15)
+    assert transform.table(numbers([values[0] + 0.1]))[0, 0] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("scaling", [Scaling.STANDARD, Scaling.MIN_MAX])
+def test_decimals_that_never_change_are_left_as_they_are_where_they_are_seen_in_pieces(scaling):
+    whole = sum((Moments.of(np.full(rows, 0.1)) for rows in (12, 7, 1000)), Moments())
+    assert whole.affine(scaling) == fitted(np.full(1019, 0.1), scaling) == Affine(offset=0.1, scale=1.0)
+    assert outliers.by_moments(whole) is None
+
+
+def test_channels_of_images_that_never_change_are_left_as_they_are():
+    pixels = np.full((10, 4, 4, 1), 0.1)
+    assert images.fit("image", Column(Kind.IMAGE, pixels), Scaling.STANDARD).channels == [Affine(offset=0.1, scale=1.0)]
+
+
 # --- encodings
 
 
@@ -119,7 +142,7 @@ def test_a_missing_category_is_filled_or_refused_whatever_the_encoding(encoding,
 
 
 @pytest.mark.parametrize(
-    ("outliers", "values", "expected"),
+    ("method", "values", "expected"),
     [
         ("IQR", [1, 2, 3, 4, 100], [1, 2, 3, 4, 7]),
         ("IQR", [-100, 2, 3, 4, NONE, 5], [-1, 2, 3, 4, 2.6, 5]),
@@ -127,6 +150,7 @@ def test_a_missing_category_is_filled_or_refused_whatever_the_encoding(encoding,
         ("ZScore", [1, 2, 3, 4, 100], [1, 2, 3, 4, 100]),
         ("IQR", [7, 7, 7, 7, 7, 9], [7, 7, 7, 7, 7, 9]),
         ("ZScore", [7, 7, 7], [7, 7, 7]),
+        ("ZScore", [0.1] * 12, [0.1] * 12),
         ("None", [1, 2, 3, 4, 100], [1, 2, 3, 4, 100]),
     ],
     ids=[
@@ -136,11 +160,12 @@ def test_a_missing_category_is_filled_or_refused_whatever_the_encoding(encoding,
         "too few for a deviation",
         "most are the same",
         "all are the same",
+        "all are the same decimal",
         "not wanted",
     ],
 )
-def test_outliers_are_clipped(outliers, values, expected):
-    found = prepared(numbers(values), outliers=outliers, scaling="None")[:, 0]
+def test_outliers_are_clipped(method, values, expected):
+    found = prepared(numbers(values), outliers=method, scaling="None")[:, 0]
     assert found == pytest.approx(np.array(expected, dtype=float))
 
 
