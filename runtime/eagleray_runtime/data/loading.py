@@ -19,10 +19,16 @@ from eagleray_runtime.data.overrides import per_column
 from eagleray_runtime.data.preparation import Preparation, Transform, fit, outlying_rows, rows_without_value
 from eagleray_runtime.data.rows import TEST, VALIDATION, Rows, read
 from eagleray_runtime.data.scaling import fitted
-from eagleray_runtime.data.splitting import Parts, fold_rows, split_rows
+from eagleray_runtime.data.splitting import NO_ROWS, Parts, fold_rows, split_rows
 from eagleray_runtime.data.start import of_start
 from eagleray_runtime.data.table import Column, Kind, Table
-from eagleray_runtime.data.targets import class_numbers, known_numbers, require_no_target_scaling, target_scaling
+from eagleray_runtime.data.targets import (
+    class_numbers,
+    known_numbers,
+    require_classes_in_folds,
+    require_no_target_scaling,
+    target_scaling,
+)
 from eagleray_runtime.data.texts import foreseen
 from eagleray_runtime.data.tokenized import Tokenized, tokenized
 from eagleray_runtime.data.windows import Series, cut
@@ -118,14 +124,26 @@ def clean(config: TrainingConfig, rows: Rows | None = None) -> Cleaned:
 
 
 def folds(config: TrainingConfig, cleaned: Cleaned, count: int) -> Iterator[Dataset]:
-    """The rows that are not held out to test the model, each time with another fold of them to validate on."""
+    """The rows that are not held out to test the model, each time with another fold of them to validate on.
+
+    Raises:
+        DataInvalid: a fold cannot be learned from, told before the first one where it is for want of a class.
+    """
     parts = cleaned.parts
     dealt = np.sort(np.concatenate([parts.training, parts.validation]))
     dealt = dealt[dealt < cleaned.dealt]
     labels = cleaned.labels[dealt] if cleaned.labels is not None and cleaned.method is SplitMethod.STRATIFIED else None
     groups = cleaned.groups.take(dealt) if cleaned.groups is not None else None
-    for training, validation in fold_rows(len(dealt), count, cleaned.method, config.data.split.seed, labels, groups):
-        yield prepare(config, cleaned, Parts(dealt[training], dealt[validation], parts.test))
+    seed = config.data.split.seed
+    found = [
+        Parts(dealt[training], dealt[validation], NO_ROWS)
+        for training, validation in fold_rows(len(dealt), count, cleaned.method, seed, labels, groups)
+    ]
+    if cleaned.labels is not None and cleaned.rows.start is None:
+        is_sequence = cleaned.series is not None
+        require_classes_in_folds(cleaned.rows.target_name, cleaned.labels, found, cleaned.method, is_sequence=is_sequence)
+    for each in found:
+        yield prepare(config, cleaned, each)
 
 
 def prepare(config: TrainingConfig, cleaned: Cleaned, parts: Parts) -> Dataset:
@@ -165,7 +183,9 @@ def prepare(config: TrainingConfig, cleaned: Cleaned, parts: Parts) -> Dataset:
         y = (target.values - preparation.target.offset) / preparation.target.scale
     elif start is None:
         require_no_target_scaling(config)
-        classes, y = class_numbers(rows.target_name, target, labels, parts, is_sequence=cleaned.series is not None)
+        classes, y = class_numbers(
+            rows.target_name, target, labels, parts, cleaned.method, is_sequence=cleaned.series is not None
+        )
     else:
         classes, y = start.classes, known_numbers(rows.target_name, labels, start)
 

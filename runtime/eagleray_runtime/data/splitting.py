@@ -12,6 +12,9 @@ from eagleray_runtime.errors import DataInvalid
 
 DEFAULT_PERCENT = 10
 
+NO_ROWS = np.empty(0, dtype=np.int64)
+"""Of a part that has none."""
+
 
 class Parts(NamedTuple):
     """Row numbers of each part, in the order of the data."""

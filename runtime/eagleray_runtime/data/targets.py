@@ -1,11 +1,11 @@
 """The target as an engine learns it: a scaled number, or the number of its class."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from eagleray_runtime.arrays import AnyArray, Integers, Texts
-from eagleray_runtime.contract.blocks import Scaling, TargetScaling
+from eagleray_runtime.arrays import Integers, Texts
+from eagleray_runtime.contract.blocks import Scaling, SplitMethod, TargetScaling
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice
 from eagleray_runtime.data import task
@@ -48,27 +48,59 @@ def require_classes(name: str, known: Collection[str]) -> None:
         raise DataInvalid(f"target column {name} holds one class only ({', '.join(known)}): there is nothing to tell apart")
 
 
-def class_numbers(name: str, target: Column, labels: Texts, parts: Parts, *, is_sequence: bool) -> tuple[list[str], AnyArray]:
-    """The names of the classes, and of each row the number of its class, int64 [rows].
+def class_numbers(
+    name: str, target: Column, labels: Texts, parts: Parts, method: SplitMethod, *, is_sequence: bool
+) -> tuple[list[str], Integers]:
+    """The names of the classes, and of each row the number of its class, int64 [rows]: -1 where no row to train on has it.
 
     Raises:
         DataInvalid: the training part holds only one of them, or not all of the other parts'.
     """
     known = set(labels[parts.training])
     require_classes(name, known)
-    for label in labels[np.concatenate([parts.validation, parts.test])]:
-        if label not in known:
-            raise DataInvalid(
-                f"class {label} of target column {name} is not in the training part: "
-                + (
-                    "give rows of it that were earlier"
-                    if is_sequence
-                    else "set data.split.method to Stratified or give more rows of it"
-                )
-            )
+    if (label := _unlearned(labels, parts)) is not None:
+        advice = _advice(method, is_sequence=is_sequence)
+        raise DataInvalid(f"class {label} of target column {name} is not in the training part: {advice}")
     classes = task.in_order(known, target.kind)
     number = {label: index for index, label in enumerate(classes)}
-    return classes, np.array([number[label] for label in labels], dtype=np.int64)
+    return classes, np.array([number.get(label, -1) for label in labels], dtype=np.int64)
+
+
+def require_classes_in_folds(name: str, labels: Texts, folds: Sequence[Parts], method: SplitMethod, *, is_sequence: bool) -> None:
+    """Refuse a fold that is validated on a class which it does not train on.
+
+    Raises:
+        DataInvalid: so it is.
+    """
+    for number, parts in enumerate(folds, start=1):
+        if (label := _unlearned(labels, parts)) is not None:
+            rows = int((labels[np.concatenate(folds[-1])] == label).sum())
+            raise DataInvalid(
+                f"class {label} of target column {name} has {rows} row{'' if rows == 1 else 's'} beside those to test on, and "
+                f"fold {number} of {len(folds)} trains on none of them: {_advice(method, is_sequence=is_sequence)}, lower "
+                "evaluation.crossValidation.folds, or drop evaluation.crossValidation"
+            )
+
+
+def _unlearned(labels: Texts, parts: Parts) -> str | None:
+    """A class of another part that the training part has not."""
+    known = set(labels[parts.training])
+    return next((label for label in labels[np.concatenate([parts.validation, parts.test])] if label not in known), None)
+
+
+def _advice(method: SplitMethod, *, is_sequence: bool) -> str:
+    """What helps where a class is not in the training part."""
+    match method:
+        case SplitMethod.STRATIFIED:
+            return "give more rows of it to train on"
+        case SplitMethod.CHRONOLOGICAL if is_sequence:
+            return "give rows of it that were earlier"
+        case SplitMethod.CHRONOLOGICAL:
+            return "give rows of it that were earlier or set data.split.method to Stratified"
+        case SplitMethod.GROUP:
+            return "give rows of it in more groups or another data.split.seed"
+        case _:
+            return "set data.split.method to Stratified or give more rows of it"
 
 
 def known_numbers(name: str, labels: Texts, start: Start) -> Integers:

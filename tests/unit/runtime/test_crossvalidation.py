@@ -104,6 +104,33 @@ def test_the_preparation_of_a_fold_is_fitted_to_its_own_training_rows(job):
     assert load(config).preparation.affines[0].offset not in offsets
 
 
+IN_TIME = {"split": {"method": "Chronological"}}
+
+
+def of_classes(places):
+    """120 rows of the classes a and b, of which those at these places are of class c."""
+    return ["x,y", *(f"{row},{'c' if row in places else 'ab'[row % 2]}" for row in range(120))]
+
+
+def test_a_class_that_is_in_the_rows_to_test_on_alone_is_none_of_a_fold(job):
+    config = job(of_classes(range(108, 120)), family="LogisticRegression", data=IN_TIME)
+    assert [fold.classes for fold in folds(config, clean(config), 3)] == [["a", "b"]] * 3
+
+
+FEW = {
+    "in order of time": (range(60, 84), IN_TIME, "has 24 rows .* fold 2 of 3 trains on none of them: give rows .* earlier"),
+    "by class": ([60], {}, "has 1 row .* trains on none of them: give more rows of it to train on, lower"),
+    "by chance": ([60], {"split": {"method": "Random"}}, "set data.split.method to Stratified"),
+}
+
+
+@pytest.mark.parametrize(("places", "data", "words"), FEW.values(), ids=FEW.keys())
+def test_a_class_that_a_fold_does_not_train_on_is_told_before_any_fold_has_trained(job, places, data, words):
+    config = job(of_classes(places), family="LogisticRegression", data=data, evaluation={"crossValidation": {"folds": 3}})
+    with pytest.raises(DataInvalid, match=words):
+        next(folds(config, clean(config), 3))
+
+
 class LostError(Exception):
     pass
 
