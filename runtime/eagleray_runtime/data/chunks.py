@@ -1,7 +1,7 @@
 """Files as chunks, each of which can be read by itself: whole rows of CSV or JSON Lines, or a row group of Parquet."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -79,10 +79,10 @@ class Chunks:
         return read
 
 
-def find(location: Location, format_: DataFormat) -> Chunks:
+def find(location: Location, format_: DataFormat, texts: Collection[str] = ()) -> Chunks:
     """The chunks of the files at a location; everything is read once.
 
-    The digest is the one that `reading.read_files` has of the same files.
+    The digest is the one that `reading.read_files` has of the same files, and the columns `texts` of CSV are text.
 
     Raises:
         DataInvalid: a file cannot be read as what it should be, or two files have different columns.
@@ -101,7 +101,7 @@ def find(location: Location, format_: DataFormat) -> Chunks:
             raise DataInvalid(f"{name}: data.loading Stream cannot begin in the midst of a packed file: unpack it, or use Memory")
         digest.update(store.size(path).to_bytes(8, "big"))
         with store.open(path) as file, reading.understood(name, kind):
-            found = _row_groups(name, file, digest) if kind is DataFormat.PARQUET else _pieces(file, kind, digest)
+            found = _row_groups(name, file, digest) if kind is DataFormat.PARQUET else _pieces(file, kind, digest, texts)
             for number, (start, stop, rows, header, types) in enumerate(found):
                 if schema is None:
                     schema = types
@@ -136,7 +136,9 @@ def _row_groups(name: str, file: BinaryIO, digest: Any) -> Iterator[tuple[int, i
         yield number, group.total_byte_size, group.num_rows, None, schema
 
 
-def _pieces(file: BinaryIO, kind: DataFormat, digest: Any) -> Iterator[tuple[int, int, int, Header | None, Any]]:
+def _pieces(
+    file: BinaryIO, kind: DataFormat, digest: Any, texts: Collection[str]
+) -> Iterator[tuple[int, int, int, Header | None, Any]]:
     """First and last byte, number of rows, header and schema of each piece of whole rows."""
     start, rest, header, is_csv = 0, b"", None, kind is DataFormat.CSV
     while True:
@@ -150,7 +152,7 @@ def _pieces(file: BinaryIO, kind: DataFormat, digest: Any) -> Iterator[tuple[int
         plain = csv_rows.unquoted(rest, header.separator) if header is not None else rest
         cut = plain.rfind(END) + 1 if block else len(rest)
         if is_ready and rest[:cut].strip():
-            table = _table(rest[:cut], header, None)
+            table = _table(rest[:cut], header, None, texts)
             yield start, start + cut, table.num_rows, header, table.schema
         if is_ready:
             start, rest = start + cut, rest[cut:]
@@ -160,8 +162,8 @@ def _pieces(file: BinaryIO, kind: DataFormat, digest: Any) -> Iterator[tuple[int
             return
 
 
-def _table(content: bytes, header: Header | None, types: Any) -> Any:
-    return reading.json_lines(content, types) if header is None else csv_rows.rows(content, header, types)
+def _table(content: bytes, header: Header | None, types: Any, texts: Collection[str] = ()) -> Any:
+    return reading.json_lines(content, types) if header is None else csv_rows.rows(content, header, types, texts)
 
 
 def _common(one: Any, other: Any, kind: DataFormat) -> Any:
@@ -177,8 +179,7 @@ def _common(one: Any, other: Any, kind: DataFormat) -> Any:
     fields = {field.name: field for field in one}
     for field in other:
         try:
-            both = [pa.schema([each]) for each in (fields.get(field.name, field), field)]
-            fields[field.name] = pa.unify_schemas(both, promote_options="permissive").field(0)
+            fields[field.name] = reading.joined(fields.get(field.name, field), field)
         except pa.ArrowException:
             fields[field.name] = pa.field(field.name, pa.string())
     return pa.schema(list(fields.values()))

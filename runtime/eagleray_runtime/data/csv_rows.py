@@ -3,11 +3,12 @@
 import codecs
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.csv
 
 SEPARATORS = ",;\t|"
@@ -52,21 +53,22 @@ def end_of_header(content: bytes) -> int:
     return unquoted(content, SEPARATORS).find(b"\n") + 1
 
 
-def rows(content: bytes, header: Header, types: Any = None) -> Any:
+def rows(content: bytes, header: Header, types: Any = None, texts: Collection[str] = ()) -> Any:
     """The rows that follow a header, as an Arrow table.
 
     Text stays text: `NA` or `null` in a column of words is a word; only an empty field is missing there.
 
     Args:
         types: an Arrow schema of the columns that are wanted, where these are not all, of types that are to be found out.
+        texts: columns that are text, as it is written, whatever it looks like; those that are not there count for nothing.
     """
-    return _read(content, header, header.names, types)
+    return _read(content, header, header.names, types, texts)
 
 
-def file(content: bytes) -> Any:
+def file(content: bytes, texts: Collection[str] = ()) -> Any:
     """A whole file as an Arrow table, as `rows` has it."""
-    table = _read(content, header_of(content))
-    return table.rename_columns(_names(table))
+    header = header_of(content)
+    return _read(content, header, header.names, texts=texts, is_whole=True)
 
 
 def unquoted(content: bytes, separators: str) -> bytes:
@@ -87,15 +89,23 @@ def _points(separator: str) -> re.Pattern[bytes]:
     return re.compile(rb'(?:^|%b)"?[+-]?\d+([.,])\d+"?(?=%b|\r?$)' % (between, between), re.MULTILINE)
 
 
-def _read(content: bytes, header: Header, names: Sequence[str] | None = None, types: Any = None) -> Any:
+def _read(
+    content: bytes,
+    header: Header,
+    names: Sequence[str] | None = None,
+    types: Any = None,
+    texts: Collection[str] = (),
+    *,
+    is_whole: bool = False,
+) -> Any:
     return pyarrow.csv.read_csv(
         io.BytesIO(content.removeprefix(codecs.BOM_UTF8)),
-        read_options=pyarrow.csv.ReadOptions(block_size=LONGEST_ROW, column_names=names),
+        read_options=pyarrow.csv.ReadOptions(block_size=LONGEST_ROW, column_names=names, skip_rows_after_names=int(is_whole)),
         # A text in quotes may have several lines; Arrow reads a file without quotes in parallel.
         parse_options=pyarrow.csv.ParseOptions(delimiter=header.separator, newlines_in_values=b'"' in content),
         convert_options=pyarrow.csv.ConvertOptions(
             strings_can_be_null=False,
-            column_types=types,
+            column_types=types or dict.fromkeys(texts, pa.string()),
             include_columns=types.names if types else None,
             decimal_point=header.point,
         ),

@@ -5,7 +5,7 @@ import hashlib
 import io
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +34,9 @@ ENDINGS = {
     ".ndjson": DataFormat.JSON_LINES,
 }
 PACKED = ".gz"
+
+Files = Sequence[tuple[str, bytes]]
+"""Name and content of files that are read one after the other."""
 
 EXACT_INTEGER = 2**53
 """Largest whole number up to which float64 holds every whole number."""
@@ -159,25 +162,65 @@ def _times(name: str, values: Any) -> Any:
     raise DataInvalid(f"column {name} (data.sequence.timeColumn) holds text that is no time: {said}: write 2026-01-31T12:00")
 
 
-def read_files(files: Sequence[tuple[str, bytes]], format_: DataFormat) -> Source:
-    """Rows of the files (name and content), one after the other.
+def read_files(files: Files, format_: DataFormat) -> Source:
+    """Rows of the files, one after the other, as `read_sources` has them."""
+    return read_sources([files], format_)[0]
+
+
+def read_sources(sources: Sequence[Files], format_: DataFormat, texts: Collection[str] = ()) -> list[Source]:
+    """Rows of each of several lists of files, one after the other.
+
+    The columns `texts` are text in all files: of CSV as it is written, else as `Source.texts` has it. So is a column that holds
+    text in some files and looks like something else in others, where it comes from CSV.
 
     Raises:
-        DataInvalid: a file cannot be read as what it should be, or two files have different columns.
+        DataInvalid: a file cannot be read as what it should be, or two files of a list have different columns.
     """
+    tables = [_tables(files, format_, texts) for files in sources]
+    apart = _apart([table.schema for each in tables for table in each])
+    if apart and any(kind_of(name, format_) is DataFormat.CSV for files in sources for name, _ in files):
+        tables = [_tables(files, format_, {*texts, *apart}) for files in sources]
+    return [_source(files, each) for files, each in zip(sources, tables, strict=True)]
+
+
+def _tables(files: Files, format_: DataFormat, texts: Collection[str]) -> list[Any]:
+    """The rows of each file."""
+    tables = [_arrow(name, content, format_, texts) for name, content in files]
+    for (name, _), table in zip(files[1:], tables[1:], strict=True):
+        require_alike(name, table.column_names, files[0][0], tables[0].column_names)
+    return tables
+
+
+def _source(files: Files, tables: list[Any]) -> Source:
     digest = hashlib.sha256()
-    tables = []
-    for name, content in files:
+    for _, content in files:
         digest.update(len(content).to_bytes(8, "big"))
         digest.update(content)
-        tables.append((name, _arrow(name, content, format_)))
-    first_name, first = tables[0]
-    for name, table in tables[1:]:
-        require_alike(name, table.column_names, first_name, first.column_names)
-    whole = _one_after_the_other([table for _, table in tables])
+    whole = _one_after_the_other(tables)
     if not whole.num_rows:
-        raise DataInvalid(f"{first_name} holds no rows: a header alone cannot be learned from")
+        raise DataInvalid(f"{files[0][0]} holds no rows: a header alone cannot be learned from")
     return Source(whole, f"sha256:{digest.hexdigest()}")
+
+
+def _apart(schemas: Sequence[Any]) -> list[str]:
+    """Names of the columns of which the types do not go together."""
+    found: dict[str, Any] = {}
+    apart = []
+    for field in (field for schema in schemas for field in schema):
+        try:
+            found[field.name] = joined(found.get(field.name, field), field)
+        except pa.ArrowException:
+            apart.append(field.name)
+    return apart
+
+
+def joined(one: Any, other: Any) -> Any:
+    """The Arrow field that holds the values of two of one name; ArrowException if there is none."""
+    return (
+        one
+        if one.equals(other)
+        else pa.unify_schemas([pa.schema([one]), pa.schema([other])], promote_options="permissive").field(0)
+    )
 
 
 def _one_after_the_other(tables: list[Any]) -> Any:
@@ -245,13 +288,13 @@ def require_alike(name: str, columns: Sequence[str], first_name: str, first: Seq
         )
 
 
-def _arrow(name: str, content: bytes, format_: DataFormat) -> Any:
+def _arrow(name: str, content: bytes, format_: DataFormat, texts: Collection[str]) -> Any:
     kind = kind_of(name, format_)
     if name.lower().endswith(PACKED):
         content = _unpacked(name, content)
     with understood(name, kind):
         if kind is DataFormat.CSV:
-            table = csv_rows.file(content)
+            table = csv_rows.file(content, texts)
         elif kind is DataFormat.PARQUET:
             table = pyarrow.parquet.read_table(io.BytesIO(content))
         elif kind is DataFormat.NPZ:
@@ -259,6 +302,14 @@ def _arrow(name: str, content: bytes, format_: DataFormat) -> Any:
         else:
             table = json_lines(content)
     require_distinct(name, table.column_names)
+    return table if kind is DataFormat.CSV else _with_texts(table, texts)
+
+
+def _with_texts(table: Any, texts: Collection[str]) -> Any:
+    """A table with those of its columns as text that are named; what is not one value a row stays as it is."""
+    for index, (name, type_) in enumerate(zip(table.column_names, table.schema.types, strict=True)):
+        if name in texts and not pa.types.is_nested(type_):
+            table = table.set_column(index, name, pa.array(_texts(name, table.column(index)).values, pa.string()))
     return table
 
 

@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from eagleray_runtime.arrays import Bools
-from eagleray_runtime.contract.blocks import ColumnType, Data, DataFormat
+from eagleray_runtime.contract.blocks import ColumnType, Data
 from eagleray_runtime.contract.config import Location, TrainingConfig
 from eagleray_runtime.data import sample
 from eagleray_runtime.data.naming import no_column
-from eagleray_runtime.data.reading import Source, read_files, series_of, table_of
+from eagleray_runtime.data.reading import Files, Source, read_sources, series_of, table_of
 from eagleray_runtime.data.start import Start
 from eagleray_runtime.data.table import Column, Kind, Table
 from eagleray_runtime.data.windows import Series
@@ -70,17 +70,12 @@ def read(config: TrainingConfig) -> Rows:
     target = data.target or (data.text.column if data.text else None)
     if target is None:
         raise DataInvalid("data.target is not set: name the column to predict")
-    source = _source(config)
+    source, others = _sources(config)
     types = column_types(data, source.names)
     features = learned_columns(data, target, source.names, types)
     if not features:
         raise DataInvalid(f"there is no column to learn from beside the target {target}")
     columns = list(dict.fromkeys([*features, target]))
-    others = {
-        field: _stored(location, data.format)
-        for field, location in ((VALIDATION, config.validation_location), (TEST, config.test_location))
-        if location is not None
-    }
     ordering = [data.sequence.time_column, data.sequence.group_column] if data.sequence else []
     for field, other in others.items():
         for name in [*columns, *(column for column in ordering if column is not None)]:
@@ -117,6 +112,11 @@ def _sample(data: Data) -> Rows:
         held_out={},
         groups=table[group] if group is not None else None,
     )
+
+
+def categorical(data: Data) -> set[str]:
+    """Columns that data.columns says are categories."""
+    return {column.name for column in data.columns or [] if column.type is ColumnType.CATEGORICAL}
 
 
 def column_types(data: Data, names: list[str]) -> dict[str, ColumnType]:
@@ -185,23 +185,30 @@ def _place(dealt: int, held_out: dict[str, int], index: int) -> str:
     raise IndexError(index)
 
 
-def _source(config: TrainingConfig) -> Source:
+def _sources(config: TrainingConfig) -> tuple[Source, dict[str, Source]]:
+    """The rows to deal, and those of files of their own by the field that names these."""
+    locations = {VALIDATION: config.validation_location, TEST: config.test_location}
+    held_out = {field: _stored(location) for field, location in locations.items() if location is not None}
+    source, *others = read_sources([_files(config), *held_out.values()], config.data.format, categorical(config.data))
+    return source, dict(zip(held_out, others, strict=True))
+
+
+def _files(config: TrainingConfig) -> Files:
+    """Name and content of the files that hold the rows."""
     if config.data_file is not None:
         path = Path(config.data_file)
         try:
-            content = path.read_bytes()
+            return [(path.name, path.read_bytes())]
         except OSError as error:
             raise DataInvalid(f"{path.name} of the ConfigMap cannot be read: {error.strerror}: check configMapRef") from error
-        return read_files([(path.name, content)], config.data.format)
     if config.data_location is None:
         raise DataInvalid("there are no rows: set data.uri, data.configMapRef or data.sample")
-    return _stored(config.data_location, config.data.format)
+    return _stored(config.data_location)
 
 
-def _stored(location: Location, format_: DataFormat) -> Source:
+def _stored(location: Location) -> Files:
     store = Store(location)
-    files = [(path.rsplit("/", 1)[-1], store.read_path(path)) for path in store.find()]
-    return read_files(files, format_)
+    return [(path.rsplit("/", 1)[-1], store.read_path(path)) for path in store.find()]
 
 
 def _digest(source: Source, others: dict[str, Source]) -> str:

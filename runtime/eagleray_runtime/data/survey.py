@@ -21,7 +21,7 @@ from eagleray_runtime.data.examples import example_of
 from eagleray_runtime.data.outliers import Bounds
 from eagleray_runtime.data.overrides import per_column
 from eagleray_runtime.data.preparation import AnyColumn, Preparation
-from eagleray_runtime.data.rows import column_types, learned_columns
+from eagleray_runtime.data.rows import categorical, column_types, learned_columns
 from eagleray_runtime.data.scaling import Moments
 from eagleray_runtime.data.splitting import shares
 from eagleray_runtime.data.stored import ChunkRows, Stored
@@ -224,7 +224,7 @@ def _stored(config: TrainingConfig) -> Stored:
     data = config.data
     if config.data_location is None or data.target is None:
         raise DataInvalid("data.loading Stream needs data.uri and data.target: set them, or use Memory")
-    found = chunks.find(config.data_location, data.format)
+    found = chunks.find(config.data_location, data.format, categorical(data))
     names = list(found.schema.names)
     types = column_types(data, names)
     features = learned_columns(data, data.target, names, types)

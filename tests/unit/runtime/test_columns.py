@@ -9,6 +9,7 @@ import pytest
 
 from eagleray_runtime.contract.blocks import DataFormat
 from eagleray_runtime.contract.config import ServingConfig
+from eagleray_runtime.data import survey
 from eagleray_runtime.data.loading import load
 from eagleray_runtime.data.reading import read_files
 from eagleray_runtime.errors import DataInvalid
@@ -101,6 +102,65 @@ def test_true_and_false_can_be_taken_as_numbers_that_have_outliers(job):
     wanted = {"split": {"validationPercent": 0, "testPercent": 0}, "preparation": {"outliers": "ZScore"}}
     plain, numeric = (load(typed(job, rows, {"x": type_}, **wanted)) for type_ in ("Auto", "Numeric"))
     assert (plain.report.changed, numeric.report.changed) == (0, 1)
+
+
+# --- as it is written
+
+CODES = ["01004", "1004", "1.50", "True", "1e3"]
+
+
+@pytest.fixture
+def files(job, tmp_path):
+    """The data set of several files of a format, of which column c may be categorical, however they are loaded."""
+
+    def make(contents, types=None, loading="Memory", target="y", family="LinearRegression", ending="csv"):
+        for number, content in enumerate(contents):
+            (tmp_path / f"p{number}.{ending}").write_text(content)
+        uri = f"file://{tmp_path}/p*.{ending}"
+        columns = [{"name": name, "type": type_} for name, type_ in (types or {}).items()] or None
+        split = {"validationPercent": 0, "testPercent": 0}
+        data = {"uri": uri, "sample": None, "target": target, "columns": columns, "loading": loading, "split": split}
+        config = job(data=data | {"preparation": AS_IT_IS}, family=family, dataLocation={"uri": uri})
+        return survey.load(config, {}) if loading == "Stream" else load(config)
+
+    return make
+
+
+LOADINGS = pytest.mark.parametrize("loading", ["Memory", "Stream"])
+
+
+@LOADINGS
+@pytest.mark.parametrize("types", [{}, {"c": "Categorical"}], ids=["Auto", "Categorical"])
+def test_codes_that_look_like_numbers_in_one_file_are_text_in_all(files, loading, types):
+    contents = ["c,y\nA1,1\n12,2\n7,3\n", "y,c\n1,12\n2,07\n"]
+    assert files(contents, types, loading).preparation.outputs == ["c=07", "c=12", "c=7", "c=A1"]
+
+
+@LOADINGS
+def test_categories_of_csv_are_as_they_are_written(files, loading):
+    dataset = files(["\n".join(["c,y", *(f"{code},{y}" for y, code in enumerate(CODES))])], {"c": "Categorical"}, loading)
+    assert dataset.preparation.outputs == [f"c={code}" for code in sorted(CODES)]
+    assert dataset.example["c"] == "01004"
+
+
+@LOADINGS
+def test_categories_of_json_lines_are_the_text_of_their_values(files, loading):
+    contents = ['{"c": 7, "y": 1}\n{"c": 2.50, "y": 2}\n']
+    assert files(contents, {"c": "Categorical"}, loading, ending="jsonl").preparation.outputs == ["c=2.5", "c=7"]
+
+
+@LOADINGS
+def test_classes_of_csv_are_as_they_are_written(files, loading):
+    content = "\n".join(["x,c", *(f"{row},{'01' if row % 2 else '02'}" for row in range(30))])
+    dataset = files([content], {"c": "Categorical"}, loading, target="c", family="LogisticRegression")
+    assert dataset.classes == ["01", "02"]
+
+
+def test_a_category_of_json_lines_may_be_a_number_in_one_file_and_text_in_another(files):
+    contents = ['{"c": 7, "y": 1}\n', '{"c": "A1", "y": 2}\n']
+    assert files(contents, {"c": "Categorical"}, ending="jsonl").preparation.outputs == ["c=7", "c=A1"]
+    with pytest.raises(DataInvalid, match=r"types that do not go together: .*: write them alike"):
+        files(contents, ending="jsonl")
 
 
 # --- the target

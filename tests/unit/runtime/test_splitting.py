@@ -154,7 +154,7 @@ def test_groups_are_refused_if(job, rows, column, words):
 def held_out(job, tmp_path):
     """Data set of files (lines of CSV) for the parts; `split` and `preparation` as in the resource."""
 
-    def make(training, split=None, preparation=None, **files):
+    def make(training, split=None, preparation=None, columns=None, **files):
         places = {}
         for name, lines in {"training": training, **files}.items():
             (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
@@ -165,6 +165,7 @@ def held_out(job, tmp_path):
             "target": "y",
             "split": named | (split or {}),
             "preparation": {"scaling": "None"} | (preparation or {}),
+            "columns": columns,
         }
         locations = {f"{name}_location": Location(uri=places[name]) for name in files}
         return load(
@@ -225,9 +226,20 @@ def test_the_digest_is_one_of_all_files(held_out):
     assert held_out(MANY).report.digest not in (first, other)
 
 
+@pytest.mark.parametrize("columns", [None, [{"name": "x", "type": "Categorical"}]], ids=["Auto", "Categorical"])
+def test_codes_that_look_like_numbers_in_one_file_are_text_in_all(held_out, columns):
+    dataset = held_out(["x,y", "07,1", "12,2", "A1,3"], validation=["x,y", "07,2"], test=["x,y", "12,2", "7,2"], columns=columns)
+    assert dataset.preparation.outputs == ["x=07", "x=12", "x=A1"]
+    assert dataset.validation.x.tolist() == [[1, 0, 0]]
+    assert dataset.test.x.tolist() == [[0, 1, 0], [0, 0, 0]]
+
+
 HELD_OUT_WRONG = {
     "a column is missing": ({"test": ["x,z", "1,2"]}, r"data\.split\.testUri: the data has no column y"),
-    "text stands where numbers were": ({"test": ["x,y", "a,2"]}, "types that do not go together"),
+    "text stands where numbers have to be": (
+        {"columns": [{"name": "x", "type": "Numeric"}], "test": ["x,y", "a,2"]},
+        "column x holds 'a' in row 1 of data.split.testUri, which is no number",
+    ),
     "a target is missing": ({"validation": ["x,y", "1,2"], "test": ["x,y", "1,2", "3,"]}, "row 2 of data.split.testUri"),
     "a number is infinite": ({"validation": ["x,y", "1,2", "inf,2"]}, "row 2 of data.split.validationUri"),
     "nothing is left": (

@@ -107,8 +107,9 @@ class DataColumn(Block):
     type: ColumnType = Field(
         ColumnType.AUTO,
         description="Numeric reads text as numbers and refuses what is none; Categorical takes numbers, dates and true/false as "
-        "categories by their text (3, 2.5, 2026-01-31, true), which is what the served model then takes; Identifier is never "
-        "learned from. Auto: numbers and true/false are numeric, text is categorical.",
+        "categories by their text, which is what the served model then takes: in CSV as it is written (007, 2.50, True), "
+        "elsewhere 7, 2.5, 2026-01-31, true; Identifier is never learned from. Auto: numbers and true/false are numeric, text is "
+        "categorical.",
     )
 
 
