@@ -115,7 +115,7 @@ def clean(config: TrainingConfig, rows: Rows | None = None) -> Cleaned:
         dealt=dealt,
         decided=decided,
         method=method,
-        parts=_parts(config, rows, kept, method, labels, groups),
+        parts=_parts(config, rows, kept, method, labels, groups, decided.doubt),
         incomplete=incomplete,
         repeated=int(complete.sum()) - len(kept),
         chosen=chosen,
@@ -141,7 +141,9 @@ def folds(config: TrainingConfig, cleaned: Cleaned, count: int) -> Iterator[Data
     ]
     if cleaned.labels is not None and cleaned.rows.start is None:
         is_sequence = cleaned.series is not None
-        require_classes_in_folds(cleaned.rows.target_name, cleaned.labels, found, cleaned.method, is_sequence=is_sequence)
+        require_classes_in_folds(
+            cleaned.rows.target_name, cleaned.labels, found, cleaned.method, cleaned.decided.doubt, is_sequence=is_sequence
+        )
     for each in found:
         yield prepare(config, cleaned, each)
 
@@ -184,7 +186,7 @@ def prepare(config: TrainingConfig, cleaned: Cleaned, parts: Parts) -> Dataset:
     elif start is None:
         require_no_target_scaling(config)
         classes, y = class_numbers(
-            rows.target_name, target, labels, parts, cleaned.method, is_sequence=cleaned.series is not None
+            rows.target_name, target, labels, parts, cleaned.method, cleaned.decided.doubt, is_sequence=cleaned.series is not None
         )
     else:
         classes, y = start.classes, known_numbers(rows.target_name, labels, start)
@@ -270,12 +272,18 @@ def _method(config: TrainingConfig, labels: Texts | None, rows: Rows, chosen: li
 
 
 def _parts(
-    config: TrainingConfig, rows: Rows, kept: Integers, method: SplitMethod, labels: Texts | None, groups: Column | None
+    config: TrainingConfig,
+    rows: Rows,
+    kept: Integers,
+    method: SplitMethod,
+    labels: Texts | None,
+    groups: Column | None,
+    doubt: str,
 ) -> Parts:
     """The parts as places among the kept rows: the dealt ones split, those of files of their own behind them."""
     dealt = int((kept < rows.dealt).sum())
     stratified = labels[:dealt] if labels is not None and method is SplitMethod.STRATIFIED else None
-    parts = split_rows(dealt, config.data.split.model_copy(update={"method": method}), stratified, groups)
+    parts = split_rows(dealt, config.data.split.model_copy(update={"method": method}), stratified, groups, doubt)
     own: dict[str, Integers] = {}
     first, last = rows.dealt, dealt
     for field, number in rows.held_out.items():

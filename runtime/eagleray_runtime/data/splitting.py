@@ -24,12 +24,12 @@ class Parts(NamedTuple):
     test: Integers
 
 
-def split_rows(rows: int, split: Split, classes: AnyArray | None, groups: Column | None = None) -> Parts:
+def split_rows(rows: int, split: Split, classes: AnyArray | None, groups: Column | None = None, doubt: str = "") -> Parts:
     """Deal the rows; the same seed and rows give the same parts.
 
     A share above zero is at least one row. With `classes` (shape [rows], any values) each part gets every class in about
     the proportion of the whole, and a class is never without a row to train on. With `groups` (a column of as many rows)
-    all rows of a group are in the same part.
+    all rows of a group are in the same part. `doubt` is what a message on the classes is to add.
 
     Raises:
         DataInvalid: nothing would be left to train on.
@@ -54,7 +54,7 @@ def split_rows(rows: int, split: Split, classes: AnyArray | None, groups: Column
         if size and not len(part):
             raise DataInvalid(
                 f"no class has a row to spare to {name}: give more rows of each class, "
-                "or set data.split.validationPercent and testPercent to 0"
+                f"or set data.split.validationPercent and testPercent to 0{doubt}"
             )
     return Parts(np.sort(remaining), taken[0], taken[1])
 

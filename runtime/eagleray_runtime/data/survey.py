@@ -72,8 +72,8 @@ class TargetSeen:
         """What decides the task."""
         return task.Seen(self.kind, len(self.numbers), self.whole)
 
-    def classes(self) -> list[str]:
-        """The classes of the training part in the order of their numbers.
+    def classes(self, doubt: str) -> list[str]:
+        """The classes of the training part in the order of their numbers; `doubt` is what a message on them is to add.
 
         Raises:
             DataInvalid: there is but one, or another part holds others.
@@ -84,7 +84,7 @@ class TargetSeen:
             if others := sorted(set(self.labels[part]) - set(known)):
                 raise DataInvalid(
                     f"class {others[0]} of target column {self.name} is not in the training part: give more rows of it, another "
-                    "data.split.seed, or use data.loading Memory, which can split by class"
+                    f"data.split.seed, or use data.loading Memory, which can split by class{doubt}"
                 )
         return task.in_order(known, self.kind)
 
@@ -179,7 +179,7 @@ def load(config: TrainingConfig, code: Mapping[str, str]) -> Dataset:
     classes: list[str] = []
     if decided.task == "Classification":
         require_no_target_scaling(config)
-        classes = survey.target.classes()
+        classes = survey.target.classes(decided.doubt)
     else:
         affine = survey.target.moments.affine(target_scaling(config, chosen))
         fitted = fitted.model_copy(update={"target": affine})

@@ -49,9 +49,11 @@ def require_classes(name: str, known: Collection[str]) -> None:
 
 
 def class_numbers(
-    name: str, target: Column, labels: Texts, parts: Parts, method: SplitMethod, *, is_sequence: bool
+    name: str, target: Column, labels: Texts, parts: Parts, method: SplitMethod, doubt: str, *, is_sequence: bool
 ) -> tuple[list[str], Integers]:
     """The names of the classes, and of each row the number of its class, int64 [rows]: -1 where no row to train on has it.
+
+    `doubt` is what a message is to add.
 
     Raises:
         DataInvalid: the training part holds only one of them, or not all of the other parts'.
@@ -60,14 +62,16 @@ def class_numbers(
     require_classes(name, known)
     if (label := _unlearned(labels, parts)) is not None:
         advice = _advice(method, is_sequence=is_sequence)
-        raise DataInvalid(f"class {label} of target column {name} is not in the training part: {advice}")
+        raise DataInvalid(f"class {label} of target column {name} is not in the training part: {advice}{doubt}")
     classes = task.in_order(known, target.kind)
     number = {label: index for index, label in enumerate(classes)}
     return classes, np.array([number.get(label, -1) for label in labels], dtype=np.int64)
 
 
-def require_classes_in_folds(name: str, labels: Texts, folds: Sequence[Parts], method: SplitMethod, *, is_sequence: bool) -> None:
-    """Refuse a fold that is validated on a class which it does not train on.
+def require_classes_in_folds(
+    name: str, labels: Texts, folds: Sequence[Parts], method: SplitMethod, doubt: str, *, is_sequence: bool
+) -> None:
+    """Refuse a fold that is validated on a class which it does not train on; `doubt` is what the message is to add.
 
     Raises:
         DataInvalid: so it is.
@@ -78,7 +82,7 @@ def require_classes_in_folds(name: str, labels: Texts, folds: Sequence[Parts], m
             raise DataInvalid(
                 f"class {label} of target column {name} has {rows} row{'' if rows == 1 else 's'} beside those to test on, and "
                 f"fold {number} of {len(folds)} trains on none of them: {_advice(method, is_sequence=is_sequence)}, lower "
-                "evaluation.crossValidation.folds, or drop evaluation.crossValidation"
+                f"evaluation.crossValidation.folds, or drop evaluation.crossValidation{doubt}"
             )
 
 

@@ -20,6 +20,8 @@ FEW_VALUES = 20
 MOST_DISTINCT = 1000
 """So many different numbers of a target are counted one by one."""
 
+DOUBT = "; the target's few whole numbers are taken for classes: set training.loss.type to MeanSquaredError if they are amounts"
+
 LOSSES: dict[Task, tuple[LossType, ...]] = {
     "Regression": (LossType.MEAN_SQUARED_ERROR, LossType.MEAN_ABSOLUTE_ERROR, LossType.HUBER),
     "Classification": (LossType.CROSS_ENTROPY, LossType.BINARY_CROSS_ENTROPY, LossType.NEGATIVE_LOG_LIKELIHOOD),
@@ -29,11 +31,15 @@ LOSSES: dict[Task, tuple[LossType, ...]] = {
 
 
 class Decision(NamedTuple):
-    """A task and its loss (never Auto), and what was decided for the user."""
+    """A task and its loss (never Auto), and what was decided for the user.
+
+    `doubt` is what a message on classes that go wrong is to add where they may be none.
+    """
 
     task: Task
     loss: LossType
     chosen: list[Choice]
+    doubt: str = ""
 
 
 class Seen(NamedTuple):
@@ -85,12 +91,14 @@ def decide(config: TrainingConfig, name: str, target: Seen) -> Decision:
     if target.kind is Kind.DOCUMENT:
         return _language_modeling(config)
     kind, looks = _looks(target)
-    task, reason = _task(family, loss, looks, f"target {name} holds {kind}")
+    holds = f"target {name} holds {kind}"
+    task, reason = _task(family, loss, looks, holds)
     if task == "Regression" and target.kind not in (Kind.REAL, Kind.INTEGER):
         raise DataInvalid(f"target column {name} holds {kind}, which cannot be predicted as a number: use LogisticRegression")
     if task == "Classification" and looks == "Regression":
         raise DataInvalid(
-            f"target column {name} holds {kind}, too many for classes: use LinearRegression, "
+            f"target column {name} holds {kind}, {'too many for classes' if target.whole else 'and no class is a fraction'}: "
+            "use LinearRegression, "
             f"a target of at most {FEW_VALUES} whole numbers or of text, or Categorical for it in data.columns"
         )
     fitting = (LossType.PERCEPTRON,) if family is Family.PERCEPTRON else LOSSES[task]
@@ -101,7 +109,8 @@ def decide(config: TrainingConfig, name: str, target: Seen) -> Decision:
         [loss, *_] = fitting
         because = f"the family is {family}" if family is Family.PERCEPTRON else f"the task is {task}"
         chosen.append(Choice(field="training.loss.type", value=loss, reason=because))
-    return Decision(task, loss, chosen)
+    open_ = reason == holds and task == "Classification" and target.kind not in (Kind.TEXT, Kind.BOOLEAN)
+    return Decision(task, loss, chosen, DOUBT if open_ else "")
 
 
 def _language_modeling(config: TrainingConfig) -> Decision:

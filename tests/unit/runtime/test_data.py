@@ -291,8 +291,24 @@ INVALID = {
     "a column holds infinity": ({"rows": [*LINE, "inf,3"]}, "column x holds infinity in row 21"),
     "the target is text": ({"rows": FLOWERS}, "use LogisticRegression"),
     "the target is not a class": (
-        {"rows": ["x,y", *(f"{value},{value / 7}" for value in range(30))], "family": "LogisticRegression"},
-        "too many for classes: use LinearRegression",
+        {"rows": ["x,y", *(f"{value},{value}" for value in range(30))], "family": "LogisticRegression"},
+        "whole numbers with 30 different values, too many for classes: use LinearRegression",
+    ),
+    "the target is a fraction": (
+        {"rows": ["x,y", *(f"{value},{(value % 3 + 1) / 2}" for value in range(30))], "family": "LogisticRegression"},
+        "real numbers with 3 different values, and no class is a fraction: use LinearRegression,.* or Categorical for it",
+    ),
+    "amounts are taken for classes": (
+        {"rows": ["x,y", *(f"{value},{100 + value}" for value in range(18))], "family": "MultilayerPerceptron"},
+        "no class has a row to spare to validate: .* whole numbers are taken for classes: set training.loss.type to MeanSq",
+    ),
+    "an amount taken for a class is not in the training part": (
+        {
+            "rows": ["x,y", *(f"{value},{100 + value}" for value in range(18))],
+            "family": "MultilayerPerceptron",
+            "data": {"split": {"method": "Random"}},
+        },
+        "is not in the training part: .* whole numbers are taken for classes",
     ),
     "there is one class": (
         {"rows": ["x,y", *(f"{value},a" for value in range(9))], "family": "LogisticRegression"},
