@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 SEPARATORS = ",;\t|"
@@ -18,6 +19,19 @@ LONGEST_ROW = 2**26
 
 LOOKED_AT = 2**16
 """Bytes of rows that tell the decimal point."""
+
+
+BLANKS = " \t"
+
+
+def _behind_blanks(words: Sequence[str]) -> list[str]:
+    """The words, and the same as people write them behind a separator."""
+    return [*words, *(f" {word}" for word in words)]
+
+
+_PLAIN = pyarrow.csv.ConvertOptions()
+NULLS, TRUE, FALSE = (_behind_blanks(words) for words in (_PLAIN.null_values, _PLAIN.true_values, _PLAIN.false_values))
+"""What stands for no value in a column of numbers, and for true and false."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +70,8 @@ def end_of_header(content: bytes) -> int:
 def rows(content: bytes, header: Header, types: Any = None, texts: Collection[str] = ()) -> Any:
     """The rows that follow a header, as an Arrow table.
 
-    Text stays text: `NA` or `null` in a column of words is a word; only an empty field is missing there.
+    Text stays text: `NA` or `null` in a column of words is a word; only an empty field is missing there. Blanks around it are
+    none of it.
 
     Args:
         types: an Arrow schema of the columns that are wanted, where these are not all, of types that are to be found out.
@@ -98,7 +113,7 @@ def _read(
     *,
     is_whole: bool = False,
 ) -> Any:
-    return pyarrow.csv.read_csv(
+    table = pyarrow.csv.read_csv(
         io.BytesIO(content.removeprefix(codecs.BOM_UTF8)),
         read_options=pyarrow.csv.ReadOptions(block_size=LONGEST_ROW, column_names=names, skip_rows_after_names=int(is_whole)),
         # A text in quotes may have several lines; Arrow reads a file without quotes in parallel.
@@ -108,8 +123,20 @@ def _read(
             column_types=types or dict.fromkeys(texts, pa.string()),
             include_columns=types.names if types else None,
             decimal_point=header.point,
+            null_values=NULLS,
+            true_values=TRUE,
+            false_values=FALSE,
         ),
     )
+    return _trimmed(table)
+
+
+def _trimmed(table: Any) -> Any:
+    """A table with texts without the blanks around them."""
+    for index, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            table = table.set_column(index, field, pc.utf8_trim(table.column(index), BLANKS))
+    return table
 
 
 def _names(table: Any) -> tuple[str, ...]:

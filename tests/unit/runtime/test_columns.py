@@ -80,7 +80,7 @@ def test_lists_are_no_categories():
 
 def test_text_that_holds_numbers_is_read_as_such(job):
     # One word makes the whole column text in CSV; here the spaces do.
-    rows = ["x,y", *(f'"{v}.5 ",{v}' for v in range(20)), '" ",3', '"1e3",4']
+    rows = ["x,y", *(f'"{v}.5 ",{v}' for v in range(20)), '"  ",3', '"1e3",4']
     split = {"validationPercent": 0, "testPercent": 0}
     assert load(job(rows, data={"split": split})).preparation.categorical
     dataset = load(typed(job, rows, {"x": "Numeric"}, split=split))
@@ -141,6 +141,22 @@ def test_categories_of_csv_are_as_they_are_written(files, loading):
     dataset = files(["\n".join(["c,y", *(f"{code},{y}" for y, code in enumerate(CODES))])], {"c": "Categorical"}, loading)
     assert dataset.preparation.outputs == [f"c={code}" for code in sorted(CODES)]
     assert dataset.example["c"] == "01004"
+
+
+@LOADINGS
+def test_blanks_around_what_stands_in_csv_are_none_of_it(files, loading):
+    content = "x, c, flag, y\n0.1, a, true, 1\n , a , false, 2\n NA,\tb c, , 3\n2, , true, 4\n"
+    dataset = files([content], None, loading)
+    assert dataset.preparation.outputs == ["x", "flag", "c=a", "c=b c"]
+    assert len(dataset.report.notes) == 3
+    x = np.concatenate([x for x, _ in dataset.training.pieces()])
+    assert x.tolist() == pytest.approx(np.array([[0.1, 1, 1, 0], [1.05, 0, 1, 0], [1.05, 2 / 3, 0, 1], [2, 1, 1, 0]]))
+
+
+@LOADINGS
+def test_blanks_around_a_class_are_none_of_it(files, loading):
+    content = "\n".join(["x, c", *(f"{row}, {'ab'[row % 2]}{' ' * (row % 3)}" for row in range(30))])
+    assert files([content], None, loading, target="c", family="LogisticRegression").classes == ["a", "b"]
 
 
 @LOADINGS
