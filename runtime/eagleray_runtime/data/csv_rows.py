@@ -77,13 +77,13 @@ def rows(content: bytes, header: Header, types: Any = None, texts: Collection[st
         types: an Arrow schema of the columns that are wanted, where these are not all, of types that are to be found out.
         texts: columns that are text, as it is written, whatever it looks like; those that are not there count for nothing.
     """
-    return _read(content, header, header.names, types, texts)
+    return _tidied(_read(content, header, header.names, types, texts))
 
 
 def file(content: bytes, texts: Collection[str] = ()) -> Any:
     """A whole file as an Arrow table, as `rows` has it."""
     header = header_of(content)
-    return _read(content, header, header.names, texts=texts, is_whole=True)
+    return _tidied(_read(content, header, header.names, texts=texts, is_whole=True))
 
 
 def unquoted(content: bytes, separators: str) -> bytes:
@@ -113,7 +113,7 @@ def _read(
     *,
     is_whole: bool = False,
 ) -> Any:
-    table = pyarrow.csv.read_csv(
+    return pyarrow.csv.read_csv(
         io.BytesIO(content.removeprefix(codecs.BOM_UTF8)),
         read_options=pyarrow.csv.ReadOptions(block_size=LONGEST_ROW, column_names=names, skip_rows_after_names=int(is_whole)),
         # A text in quotes may have several lines; Arrow reads a file without quotes in parallel.
@@ -128,11 +128,12 @@ def _read(
             false_values=FALSE,
         ),
     )
-    return _trimmed(table)
 
 
-def _trimmed(table: Any) -> Any:
-    """A table with texts without the blanks around them."""
+def _tidied(table: Any) -> Any:
+    """A table with texts without the blanks around them, and of the columns without name the first one."""
+    names = table.column_names
+    table = table.select([index for index, name in enumerate(names) if name or name not in names[:index]])
     for index, field in enumerate(table.schema):
         if pa.types.is_string(field.type):
             table = table.set_column(index, field, pc.utf8_trim(table.column(index), BLANKS))

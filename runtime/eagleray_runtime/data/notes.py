@@ -26,6 +26,16 @@ FILLS = {
 }
 
 
+def left_out(names: Iterable[str]) -> list[str]:
+    """Notes on columns that number the rows, as pandas saves them, or have no name."""
+    return [
+        f"column {name} left out: it numbers the rows; name it in data.features to learn from it"
+        if name
+        else "a column without a name left out: give it one to learn from it"
+        for name in names
+    ]
+
+
 def without_value(rows: int, names: Iterable[str]) -> list[str]:
     """Note on the rows that were dropped for want of a value, and the columns that lack it."""
     return [f"{_counted(rows, 'row')} without {_named(names)} dropped"] if rows else []

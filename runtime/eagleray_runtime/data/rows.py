@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,8 +10,8 @@ from pathlib import Path
 from eagleray_runtime.arrays import Bools
 from eagleray_runtime.contract.blocks import ColumnType, Data
 from eagleray_runtime.contract.config import Location, TrainingConfig
-from eagleray_runtime.data import sample
-from eagleray_runtime.data.naming import no_column
+from eagleray_runtime.data import notes, sample
+from eagleray_runtime.data.naming import is_row_number, no_column
 from eagleray_runtime.data.reading import Files, Source, read_sources, series_of, table_of
 from eagleray_runtime.data.start import Start
 from eagleray_runtime.data.table import Column, Kind, Table
@@ -94,6 +94,7 @@ def read(config: TrainingConfig) -> Rows:
         digest=_digest(source, others),
         held_out=held_out,
         groups=source.texts(group) if group is not None else None,
+        notes=notes.left_out(row_numbers(data, columns, source.names)),
         series=series_of(sources, data.sequence.time_column, data.sequence.group_column, place) if data.sequence else None,
     )
 
@@ -139,7 +140,7 @@ def _document(name: str, column: Column) -> Column:
 
 
 def learned_columns(data: Data, target: str, names: list[str], types: dict[str, ColumnType]) -> list[str]:
-    """Columns to learn from, each once: the named ones, else all but the target, groups, times and identifiers.
+    """Columns to learn from, each once: the named ones, else all but the target, groups, times, identifiers and row numbers.
 
     Of a sequence the target is among them: what it was is known, and what it will be is asked for. Text is learned from alone.
     """
@@ -170,8 +171,15 @@ def learned_columns(data: Data, target: str, names: list[str], types: dict[str, 
             raise DataInvalid(f"data.features names the target {name} itself: leave it out")
         if name in identifiers:
             raise DataInvalid(f"data.features names {name}, of which data.columns says Identifier: drop it in one of them")
-    left_out = {group, time, series, *identifiers} | (set() if sequence else {target})
+    left_out = {group, time, series, *identifiers, *filter(is_row_number, names)} | (set() if sequence else {target})
     return list(dict.fromkeys(data.features or [name for name in names if name not in left_out]))
+
+
+def row_numbers(data: Data, learned: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Columns that are not learned from because they number the rows, where the user does not say what is."""
+    if data.features or data.text:
+        return []
+    return [name for name in names if is_row_number(name) and name not in learned]
 
 
 def _place(dealt: int, held_out: dict[str, int], index: int) -> str:

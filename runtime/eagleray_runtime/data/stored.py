@@ -1,7 +1,7 @@
 """Rows as they are stored, read a chunk at a time and cleaned as they are read."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -39,7 +39,8 @@ Reader: TypeAlias = Callable[[Chunk], ChunkRows]
 
 @dataclass(frozen=True)
 class Stored:
-    """All rows of a data set, of which a chunk at a time is read: what is learned from them, how they are cleaned and dealt."""
+    """All rows of a data set, of which a chunk at a time is read: what is learned from them, how they are cleaned and dealt, and
+    what is to be told of how they are read."""
 
     chunks: Chunks
     features: list[str]
@@ -47,6 +48,7 @@ class Stored:
     types: dict[str, ColumnType]
     wanted: blocks.Preparation
     split: blocks.Split
+    notes: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[ChunkRows]:
         """All rows in their order."""

@@ -21,7 +21,7 @@ from eagleray_runtime.data.examples import example_of
 from eagleray_runtime.data.outliers import Bounds
 from eagleray_runtime.data.overrides import per_column
 from eagleray_runtime.data.preparation import AnyColumn, Preparation
-from eagleray_runtime.data.rows import categorical, column_types, learned_columns
+from eagleray_runtime.data.rows import categorical, column_types, learned_columns, row_numbers
 from eagleray_runtime.data.scaling import Moments
 from eagleray_runtime.data.splitting import shares
 from eagleray_runtime.data.stored import ChunkRows, Stored
@@ -211,7 +211,11 @@ def load(config: TrainingConfig, code: Mapping[str, str]) -> Dataset:
             changed=changes.rows,
             digest=stored.chunks.digest,
             notes=notes.bounded(
-                [*notes.without_value(survey.dropped, sorted(survey.incomplete)), *notes.changes(changes, fitted, asked)]
+                [
+                    *stored.notes,
+                    *notes.without_value(survey.dropped, sorted(survey.incomplete)),
+                    *notes.changes(changes, fitted, asked),
+                ]
             ),
         ),
         chosen=chosen,
@@ -230,7 +234,8 @@ def _stored(config: TrainingConfig) -> Stored:
     features = learned_columns(data, data.target, names, types)
     if not features:
         raise DataInvalid(f"there is no column to learn from beside the target {data.target}")
-    return Stored(found, features, data.target, types, data.preparation, data.split)
+    told = notes.left_out(row_numbers(data, [*features, data.target], names))
+    return Stored(found, features, data.target, types, data.preparation, data.split, told)
 
 
 def _require_rows(sizes: dict[int, int], split: blocks.Split) -> None:

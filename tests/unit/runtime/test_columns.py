@@ -106,6 +106,8 @@ def test_true_and_false_can_be_taken_as_numbers_that_have_outliers(job):
 
 # --- as it is written
 
+NAMELESS = "a column without a name left out: give it one to learn from it"
+
 CODES = ["01004", "1004", "1.50", "True", "1e3"]
 
 
@@ -113,14 +115,14 @@ CODES = ["01004", "1004", "1.50", "True", "1e3"]
 def files(job, tmp_path):
     """The data set of several files of a format, of which column c may be categorical, however they are loaded."""
 
-    def make(contents, types=None, loading="Memory", target="y", family="LinearRegression", ending="csv"):
+    def make(contents, types=None, loading="Memory", target="y", family="LinearRegression", ending="csv", **more):
         for number, content in enumerate(contents):
             (tmp_path / f"p{number}.{ending}").write_text(content)
         uri = f"file://{tmp_path}/p*.{ending}"
         columns = [{"name": name, "type": type_} for name, type_ in (types or {}).items()] or None
         split = {"validationPercent": 0, "testPercent": 0}
         data = {"uri": uri, "sample": None, "target": target, "columns": columns, "loading": loading, "split": split}
-        config = job(data=data | {"preparation": AS_IT_IS}, family=family, dataLocation={"uri": uri})
+        config = job(data=data | {"preparation": AS_IT_IS} | more, family=family, dataLocation={"uri": uri})
         return survey.load(config, {}) if loading == "Stream" else load(config)
 
     return make
@@ -157,6 +159,29 @@ def test_blanks_around_what_stands_in_csv_are_none_of_it(files, loading):
 def test_blanks_around_a_class_are_none_of_it(files, loading):
     content = "\n".join(["x, c", *(f"{row}, {'ab'[row % 2]}{' ' * (row % 3)}" for row in range(30))])
     assert files([content], None, loading, target="c", family="LogisticRegression").classes == ["a", "b"]
+
+
+@LOADINGS
+@pytest.mark.parametrize("form", [",x,y\n{0},{1},{2}\n", "x,y,\n{1},{2},\n", ",x,,y,\n{0},{1},7,{2},\n"])
+def test_columns_without_a_name_are_not_learned_from(files, loading, form):
+    header, row = form.splitlines(keepends=True)
+    dataset = files([header + "".join(row.format(n, n / 2, n) for n in range(30))] * 2, None, loading)
+    assert dataset.preparation.outputs == ["x"]
+    assert dataset.report.notes == [NAMELESS]
+
+
+@LOADINGS
+def test_the_index_of_pandas_is_learned_from_only_if_it_is_named(files, tmp_path, loading):
+    index = "__index_level_0__"
+    (tmp_path / "p.parquet").write_bytes(parquet(x=np.arange(30) / 2, y=np.arange(30), **{index: np.arange(30)}))
+    dataset = files([], None, loading, ending="parquet")
+    assert dataset.preparation.outputs == ["x"]
+    assert dataset.report.notes == [
+        "column __index_level_0__ left out: it numbers the rows; name it in data.features to learn from it"
+    ]
+    dataset = files([], None, loading, ending="parquet", features=["x", index])
+    assert dataset.preparation.outputs == ["x", index]
+    assert dataset.report.notes == []
 
 
 @LOADINGS

@@ -465,8 +465,8 @@ class Data(Block):
         None,
         min_length=1,
         max_length=1024,
-        description="Columns to learn from. Unset means all others; of a sequence the target too, whose past is known; of images "
-        "in NPZ files the only array of them.",
+        description="Columns to learn from. Unset means all others that have a name and are no index of pandas; of a sequence "
+        "the target too, whose past is known; of images in NPZ files the only array of them.",
     )
     sequence: Sequence | None = Field(
         None, description="What windows of rows are learned from: goes with families RecurrentNetwork and Custom."
