@@ -1,5 +1,6 @@
 """From the configuration to the arrays that an engine learns from."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from eagleray_runtime.data.dataset import Dataset, Part
 from eagleray_runtime.data.examples import example_of, example_window
 from eagleray_runtime.data.overrides import per_column
 from eagleray_runtime.data.preparation import Preparation, Transform, fit, outlying_rows, rows_without_value
-from eagleray_runtime.data.rows import TEST, VALIDATION, Rows, read
+from eagleray_runtime.data.rows import TEST, VALIDATION, Rows, categorical, read
 from eagleray_runtime.data.scaling import fitted
 from eagleray_runtime.data.splitting import NO_ROWS, Parts, fold_rows, split_rows
 from eagleray_runtime.data.start import of_start
@@ -227,6 +228,7 @@ def prepare(config: TrainingConfig, cleaned: Cleaned, parts: Parts) -> Dataset:
             notes=notes.bounded(
                 [
                     *rows.notes,
+                    *_mostly_numbers(config, features),
                     *(notes.windows([len(each.targets) for each in windows]) if windows else []),
                     *notes.without_value(int((~_none_of(cleaned.incomplete, rows.features.rows)).sum()), cleaned.incomplete),
                     *notes.repeated(cleaned.repeated),
@@ -241,6 +243,13 @@ def prepare(config: TrainingConfig, cleaned: Cleaned, parts: Parts) -> Dataset:
         tokenizer=text.tokenizer if text is not None else None,
         base=base,
     )
+
+
+def _mostly_numbers(config: TrainingConfig, features: Table) -> list[str]:
+    """Notes on the columns that are categories for the sake of a few words among numbers."""
+    said = categorical(config.data)
+    texts = [name for name in features if features[name].kind is Kind.TEXT and name not in said]
+    return [note for name in texts for note in notes.mostly_numbers(name, Counter(features[name].values.tolist()))]
 
 
 def _tokenized(config: TrainingConfig, cleaned: Cleaned, parts: Parts, base: Base | None) -> Tokenized | None:

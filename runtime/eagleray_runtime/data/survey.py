@@ -213,6 +213,12 @@ def load(config: TrainingConfig, code: Mapping[str, str]) -> Dataset:
             notes=notes.bounded(
                 [
                     *stored.notes,
+                    *(
+                        note
+                        for name, counts in survey.features.categories.items()
+                        if name not in categorical(config.data)
+                        for note in notes.mostly_numbers(name, counts)
+                    ),
                     *notes.without_value(survey.dropped, sorted(survey.incomplete)),
                     *notes.changes(changes, fitted, asked),
                 ]

@@ -185,6 +185,22 @@ def test_the_index_of_pandas_is_learned_from_only_if_it_is_named(files, tmp_path
 
 
 @LOADINGS
+def test_a_few_words_that_make_numbers_categories_are_told(files, loading):
+    content = "\n".join(
+        ["power,code,y", *(f"{n}.5,{n}{'ab' if n % 2 else ''},{n}" for n in range(30)), "?,9,1", ",9,2", "n/a,,2", "?,,2"]
+    )
+    dataset = files([content], None, loading)
+    assert dataset.report.notes[:2] == [
+        "30 of 33 values of power are numbers, '?' is not: all are taken as categories; leave a missing value empty, or say "
+        "Categorical in data.columns",
+        "17 of 32 values of code are numbers, '1ab' is not: all are taken as categories; leave a missing value empty, or say "
+        "Categorical in data.columns",
+    ]
+    told = files([content], {"power": "Categorical", "code": "Categorical"}, loading).report.notes
+    assert not [note for note in told if "are numbers" in note]
+
+
+@LOADINGS
 def test_categories_of_json_lines_are_the_text_of_their_values(files, loading):
     contents = ['{"c": 7, "y": 1}\n{"c": 2.50, "y": 2}\n']
     assert files(contents, {"c": "Categorical"}, loading, ending="jsonl").preparation.outputs == ["c=2.5", "c=7"]
