@@ -1,9 +1,10 @@
 """Categories as numbers: how a column of text becomes columns of the prepared matrix."""
 
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Callable
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import Block, Encoding, MissingCategorical
 from eagleray_runtime.data.scaling import Affine, of_counts
 from eagleray_runtime.errors import DataInvalid
+
+NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
+"""How a number is written, with a decimal comma too."""
 
 UNKNOWN, UNFILLED = -1, -2
 """Places of a category that has none: not seen in training, or missing without a fill."""
@@ -150,6 +154,23 @@ class HashedColumn(Block):
 AnyCategorical: TypeAlias = CategoricalColumn | OrdinalColumn | HashedColumn
 
 
+class AmongNumbers(NamedTuple):
+    """How many values of a column of text there are, how many of them are numbers, and the most frequent of the others."""
+
+    numbers: int
+    rows: int
+    word: str
+
+
+def words_among_numbers(counts: Mapping[str | None, int]) -> AmongNumbers | None:
+    """What is found of a column of which more than half the values are numbers, but not all, by how often each occurs."""
+    written = [value for value in counts if value is not None]
+    words = [value for value in written if not NUMBER.fullmatch(value)]
+    rows = sum(counts[value] for value in written)
+    numbers = rows - sum(counts[word] for word in words)
+    return AmongNumbers(numbers, rows, max(words, key=lambda word: counts[word])) if words and numbers > rows / 2 else None
+
+
 def fit(name: str, counts: Counter[str | None], wanted: blocks.Preparation) -> AnyCategorical:
     """The encoding of a column of text, by how often each value occurs in the training part, None being a missing one.
 
@@ -176,10 +197,16 @@ def fit(name: str, counts: Counter[str | None], wanted: blocks.Preparation) -> A
     if wanted.encoding is Encoding.HASH:
         return HashedColumn(name=name, fill=fill, columns=HASHED_COLUMNS)
     if len(categories) > wanted.max_categories:
+        among = words_among_numbers(counts)
+        cause = (
+            f"leave a missing value empty where it is {among.word[:40]!r} ({among.numbers} of {among.rows} values are numbers), "
+            if among
+            else ""
+        )
         raise DataInvalid(
             f"column {name} has {len(categories)} categories, more than data.preparation.maxCategories "
-            f"({wanted.max_categories}): raise it, set encoding to Hash, or leave the column out by data.features if it names "
-            "each row"
+            f"({wanted.max_categories}): {cause}raise it, set encoding to Hash, or leave the column out by data.features if it "
+            "names each row"
         )
     if wanted.encoding is Encoding.ORDINAL:
         places = _places(name, categories, fill)(np.array([*counts], dtype=np.object_)).tolist()

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from eagleray_runtime.arrays import Bools
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.blocks import MissingNumeric
+from eagleray_runtime.data.encoding import words_among_numbers
 from eagleray_runtime.data.images import ImageColumn
 from eagleray_runtime.data.preparation import NumericColumn, Preparation
 from eagleray_runtime.data.table import Table
@@ -20,9 +19,6 @@ from eagleray_runtime.data.texts import TextColumn
 MOST_NOTES = 16
 LONGEST_WORD = 40
 """Characters of a column's name or a category in a note."""
-
-NUMBER = r"^[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?$"
-"""How a number is written, with a decimal comma too."""
 
 FILLS = {
     MissingNumeric.MEAN: "the mean, ",
@@ -43,22 +39,13 @@ def left_out(names: Iterable[str]) -> list[str]:
 
 def mostly_numbers(name: str, categories: Mapping[str | None, int]) -> list[str]:
     """Note on a column of text of which more than half the values are numbers, but not all, by how often each occurs."""
-    written = [category for category in categories if category is not None]
-    others = [word for word, is_number in zip(written, _are_numbers(written), strict=True) if not is_number]
-    rows = sum(categories[word] for word in written)
-    numbers = rows - sum(categories[word] for word in others)
-    if not others or numbers <= rows / 2:
+    found = words_among_numbers(categories)
+    if found is None:
         return []
-    most = _short(max(others, key=lambda word: categories[word]))
     return [
-        f"{numbers} of {rows} values of {_short(name)} are numbers, {most!r} is not: all are taken as categories; "
-        "leave a missing value empty, or say Categorical in data.columns"
+        f"{found.numbers} of {found.rows} values of {_short(name)} are numbers, {_short(found.word)!r} is not: all are taken as "
+        "categories; leave a missing value empty, or say Categorical in data.columns"
     ]
-
-
-def _are_numbers(words: Sequence[str]) -> list[bool]:
-    found: list[bool] = pc.match_substring_regex(pa.array(words, pa.string()), NUMBER).to_pylist()
-    return found
 
 
 def without_value(rows: int, names: Iterable[str]) -> list[str]:

@@ -325,6 +325,10 @@ INVALID = {
         },
         "column x has 24 categories",
     ),
+    "a word makes numbers categories": (
+        {"rows": ["x,y", *(f"{value}.5,{value}" for value in range(200)), *["?,1"] * 20]},
+        r"maxCategories \(100\): leave a missing value empty where it is '\?' \(1\d\d of 1\d\d values are numbers\), raise it",
+    ),
     "a missing value is an error": (
         {"rows": [*LINE, ",3"], "data": {"preparation": {"missingNumeric": "Error"}}},
         "column x has no value in row 21",
