@@ -123,7 +123,7 @@ def _row_groups(name: str, file: BinaryIO, digest: Any) -> Iterator[tuple[int, i
     while block := file.read(CHUNK_BYTES):
         digest.update(block)
     parquet = pyarrow.parquet.ParquetFile(file)
-    schema = parquet.schema_arrow.remove_metadata()
+    schema = reading.without_views(parquet.schema_arrow.remove_metadata())
     if not parquet.num_row_groups:
         yield 0, 0, 0, None, schema
     for number in range(parquet.num_row_groups):
@@ -145,9 +145,12 @@ def _pieces(
         block = file.read(CHUNK_BYTES)
         digest.update(block)
         rest += block
-        if is_csv and header is None and (end := csv_rows.end_of_header(rest) or (0 if block else len(rest))):
-            header = csv_rows.header_of(rest)
-            start, rest = end, rest[end:]
+        if is_csv and header is None:
+            before = csv_rows.start_of_header(rest)
+            start, rest = start + before, rest[before:]
+            if end := csv_rows.end_of_header(rest) or (0 if block else len(rest)):
+                header = csv_rows.header_of(rest)
+                start, rest = start + end, rest[end:]
         is_ready = header is not None or not is_csv
         plain = csv_rows.unquoted(rest, header.separator) if header is not None else rest
         cut = plain.rfind(END) + 1 if block else len(rest)

@@ -21,6 +21,8 @@ LOOKED_AT = 2**16
 """Bytes of rows that tell the decimal point."""
 
 
+_BEFORE = re.compile(rb"(?:%b)?(?: *\r?\n)*" % codecs.BOM_UTF8)
+
 BLANKS = " \t"
 
 
@@ -44,10 +46,11 @@ class Header:
 
 
 def header_of(content: bytes) -> Header:
-    """What the beginning of a file says.
+    """What the first row of a file, with which the content begins, and the rows behind it say.
 
-    The separator is the first of comma, semicolon, tab and bar in the first row. Where it is no comma, the decimal point is one
-    if the rows that follow, as far as they are looked at, have no other.
+    The separator is of comma, semicolon, tab and bar the one that is in the first row and that most of the rows behind it, as far
+    as they are looked at, have as often; the first of several. Where it is no comma, the decimal point is one if these rows have
+    no other.
 
     Raises:
         ValueError: it is not UTF-8, or there is none.
@@ -55,11 +58,25 @@ def header_of(content: bytes) -> Header:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ValueError("it is UTF-16: save it as UTF-8")
     first = content[: end_of_header(content[:LOOKED_AT]) or end_of_header(content) or len(content)]
-    plain = unquoted(first, SEPARATORS).decode(errors="replace")
-    separator = next((each for each in SEPARATORS if each in plain), SEPARATORS[0])
+    separator = _separator(first, content[len(first) : len(first) + LOOKED_AT])
     points = set(_points(separator).findall(content, len(first), len(first) + LOOKED_AT))
     header = Header((), separator, "," if separator != "," and points == {b","} else ".")
     return replace(header, names=_names(_read(first, header)))
+
+
+def _separator(first: bytes, behind: bytes) -> str:
+    plain = unquoted(first, SEPARATORS)
+    found = [each for each in SEPARATORS if each.encode() in plain]
+    if len(found) < 2:
+        return found[0] if found else SEPARATORS[0]
+    rows = unquoted(behind, SEPARATORS).splitlines()
+    return max(found, key=lambda each: sum(row.count(each.encode()) == plain.count(each.encode()) for row in rows))
+
+
+def start_of_header(content: bytes) -> int:
+    """Number of bytes before the first row: the mark of UTF-8 and empty lines."""
+    found = _BEFORE.match(content)
+    return found.end() if found else 0
 
 
 def end_of_header(content: bytes) -> int:
@@ -82,6 +99,7 @@ def rows(content: bytes, header: Header, types: Any = None, texts: Collection[st
 
 def file(content: bytes, texts: Collection[str] = ()) -> Any:
     """A whole file as an Arrow table, as `rows` has it."""
+    content = content[start_of_header(content) :]
     header = header_of(content)
     return _tidied(_read(content, header, header.names, texts=texts, is_whole=True))
 
@@ -114,7 +132,7 @@ def _read(
     is_whole: bool = False,
 ) -> Any:
     return pyarrow.csv.read_csv(
-        io.BytesIO(content.removeprefix(codecs.BOM_UTF8)),
+        io.BytesIO(content),
         read_options=pyarrow.csv.ReadOptions(block_size=LONGEST_ROW, column_names=names, skip_rows_after_names=int(is_whole)),
         # A text in quotes may have several lines; Arrow reads a file without quotes in parallel.
         parse_options=pyarrow.csv.ParseOptions(delimiter=header.separator, newlines_in_values=b'"' in content),

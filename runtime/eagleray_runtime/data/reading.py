@@ -297,12 +297,19 @@ def _arrow(name: str, content: bytes, format_: DataFormat, texts: Collection[str
             table = csv_rows.file(content, texts)
         elif kind is DataFormat.PARQUET:
             table = pyarrow.parquet.read_table(io.BytesIO(content))
+            plain = without_views(table.schema)
+            table = table if plain.equals(table.schema) else table.cast(plain)
         elif kind is DataFormat.NPZ:
             table = _npz(content)
         else:
             table = json_lines(content)
     require_distinct(name, table.column_names)
     return table if kind is DataFormat.CSV else _with_texts(table, texts)
+
+
+def without_views(schema: Any) -> Any:
+    """A schema with text that is stored as views as other text is."""
+    return pa.schema([field.with_type(pa.string()) if pa.types.is_string_view(field.type) else field for field in schema])
 
 
 def _with_texts(table: Any, texts: Collection[str]) -> Any:

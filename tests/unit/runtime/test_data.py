@@ -55,6 +55,8 @@ def test_csv_numbers_may_be_missing():
 @pytest.mark.parametrize(
     ("content", "rows"),
     [
+        ("a (m, b);c\n1.5;x\n2.5;y\n", [[1.5, 2.5], ["x", "y"]]),
+        ("a (m, b);c\n1,5;x\n2;y\n2,5;y\n3;z\n", [[1.5, 2, 2.5, 3], ["x", "y", "y", "z"]]),
         ("a;b\n1,5;x\n-2;y\n", [[1.5, -2.0], ["x", "y"]]),
         ('"a";"b"\n"1,5";"x, y; z"\n"2,5";"z"\n', [[1.5, 2.5], ["x, y; z", "z"]]),
         ("a;b\n1.5;2,5\n2.5;3,5\n", [[1.5, 2.5], ["2,5", "3,5"]]),
@@ -63,12 +65,28 @@ def test_csv_numbers_may_be_missing():
         ("a,b\n1.5,x;1\n2.5,y|2\n", [[1.5, 2.5], ["x;1", "y|2"]]),
         ('a,"b;\nc"\n1.5,x\n2.5,y\n', [[1.5, 2.5], ["x", "y"]]),
     ],
-    ids=["semicolons", "semicolons in quotes", "points and commas", "tabs", "bars", "commas", "a line's end in the header"],
+    ids=[
+        "a comma in a name",
+        "a comma in a name and in numbers",
+        "semicolons",
+        "semicolons in quotes",
+        "points and commas",
+        "tabs",
+        "bars",
+        "commas",
+        "a line's end in the header",
+    ],
 )
 def test_what_separates_the_fields_of_csv_and_their_decimal_point_are_found(content, rows):
     source = read_files([("a.csv", content.encode())], DataFormat.AUTO)
     table = source.table(source.names)
     assert [table[name].values.tolist() for name in source.names] == rows
+
+
+@pytest.mark.parametrize("before", ["\n", "\r\n\r\n", "\ufeff", "\ufeff\n  \n"])
+def test_empty_lines_and_the_mark_of_utf_8_may_stand_before_the_header(before):
+    source = read_files([("a.csv", f"{before}x,y\n1,2\n".encode())], DataFormat.AUTO)
+    assert source.stored.to_pydict() == {"x": [1], "y": [2]}
 
 
 def test_a_comma_that_separates_fields_is_no_decimal_point():
@@ -106,6 +124,17 @@ def test_parquet_is_read_with_its_types():
     table = read_files([("a.parquet", content.getvalue())], DataFormat.AUTO).table(["flag", "x"])
     assert (table["flag"].kind, table["x"].kind) == (Kind.BOOLEAN, Kind.INTEGER)
     assert table["flag"].values.tolist() == [1.0, 0.0]
+
+
+def test_text_of_parquet_may_be_stored_as_views():
+    pa = pytest.importorskip("pyarrow")
+
+    files = []
+    for type_ in (pa.string_view(), pa.string()):
+        content = io.BytesIO()
+        pa.parquet.write_table(pa.table({"c": pa.array(["a", None, ""], type_), "x": [1, 2, 3]}), content)
+        files.append((f"{type_}.parquet", content.getvalue()))
+    assert read_files(files, DataFormat.AUTO).table(["c"])["c"].values.tolist() == ["a", None, None] * 2
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "ndjson"])

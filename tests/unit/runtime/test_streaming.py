@@ -143,6 +143,19 @@ def test_numbers_with_a_decimal_comma_are_numbers_in_all_chunks(folder, tmp_path
     assert len(found.chunks) > 2
 
 
+@pytest.mark.parametrize("before", ["\n", "\r\n" * 3000, "\ufeff", "\ufeff\n  \n"])
+def test_empty_lines_and_the_mark_of_utf_8_may_stand_before_the_header(folder, tmp_path, before):
+    (tmp_path / "a.csv").write_bytes((before + "x,y\n" + "15,1\n" * 2000).encode())
+    found = chunks.find(folder("a.csv"), DataFormat.AUTO)
+    assert [x for rows in map(found.reader(["x"]), found.chunks) for x in rows["x"].to_pylist()] == [15] * 2000
+
+
+def test_text_of_parquet_may_be_stored_as_views(folder, tmp_path):
+    pyarrow.parquet.write_table(pa.table({"c": pa.array(["a", "b"], pa.string_view())}), tmp_path / "a.parquet")
+    found = chunks.find(folder("a.parquet"), DataFormat.AUTO)
+    assert [rows["c"].to_pylist() for rows in map(found.reader(["c"]), found.chunks)] == [["a", "b"]]
+
+
 def test_a_packed_file_is_refused(folder, tmp_path):
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"x,y\n1,2\n"))
     with pytest.raises(DataInvalid, match=r"a\.csv\.gz: data\.loading Stream .* unpack it"):
