@@ -79,10 +79,12 @@ def require_classes_in_folds(
     for number, parts in enumerate(folds, start=1):
         if (label := _unlearned(labels, parts)) is not None:
             rows = int((labels[np.concatenate(folds[-1])] == label).sum())
+            # Of folds in the order of time, fewer ones begin with more rows.
+            fewer = "lower evaluation.crossValidation.folds, " if method is SplitMethod.CHRONOLOGICAL else ""
             raise DataInvalid(
                 f"class {label} of target column {name} has {rows} row{'' if rows == 1 else 's'} beside those to test on, and "
-                f"fold {number} of {len(folds)} trains on none of them: {_advice(method, is_sequence=is_sequence)}, lower "
-                f"evaluation.crossValidation.folds, or drop evaluation.crossValidation{doubt}"
+                f"fold {number} of {len(folds)} trains on none of them: {_advice(method, is_sequence=is_sequence)}, "
+                f"{fewer}or drop evaluation.crossValidation{doubt}"
             )
 
 

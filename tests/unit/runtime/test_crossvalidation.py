@@ -119,7 +119,7 @@ def test_a_class_that_is_in_the_rows_to_test_on_alone_is_none_of_a_fold(job):
 
 FEW = {
     "in order of time": (range(60, 84), IN_TIME, "has 24 rows .* fold 2 of 3 trains on none of them: give rows .* earlier"),
-    "by class": ([60], {}, "has 1 row .* trains on none of them: give more rows of it to train on, lower"),
+    "by class": ([60], {}, "has 1 row .* trains on none of them: give more rows of it to train on, or drop"),
     "by chance": ([60], {"split": {"method": "Random"}}, "set data.split.method to Stratified"),
 }
 
