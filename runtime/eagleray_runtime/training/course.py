@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eagleray_runtime.contract.reports import Choice, HistoryPoint
+from eagleray_runtime.errors import ModelInvalid
+from eagleray_runtime.training import metrics
 from eagleray_runtime.training.history import History
 from eagleray_runtime.training.patience import LOSS, Watched
 from eagleray_runtime.training.plan import Plan
@@ -44,6 +46,9 @@ class Course:
             training: mean loss that the steps of the epoch saw.
             validation: loss of the validation part, None without one.
             metric: value of `Plan.stop_on` on the validation part where that is not the loss.
+
+        Raises:
+            ModelInvalid: the metric is not defined on the validation part.
         """
         self.epoch += 1
         self.history.add(HistoryPoint(epoch=self.epoch, training=training, validation=validation))
@@ -55,8 +60,19 @@ class Course:
                 self.plateau.waited = 0
         if self.plan.stop is None:
             return False
-        value = held_out if self.plan.stop_on == LOSS else metric
-        return self.stopping.saw(self.plan.stop, self.epoch, math.nan if value is None else value)
+        value = held_out if self.plan.stop_on == LOSS or metric is None else metric
+        self._require_defined(value)
+        return self.stopping.saw(self.plan.stop, self.epoch, value)
+
+    def _require_defined(self, value: float) -> None:
+        """Refuse to wait for an improvement of what no epoch has defined."""
+        if math.isfinite(value) or self.stopping.epoch:
+            return
+        name = self.plan.stop_on
+        raise ModelInvalid(
+            f"training.earlyStopping.metric {name} is not defined on the validation part, for it needs "
+            f"{metrics.NEEDS.get(name, 'finite answers')} there: set it to Loss, or raise data.split.validationPercent"
+        )
 
     @property
     def chosen(self) -> list[Choice]:

@@ -176,6 +176,14 @@ LANGUAGE: Mapping[str, Callable[[Pieces], float]] = {
     "LogLoss": _log_loss,
 }
 
+NEEDS: Mapping[str, str] = {
+    "R2": "two different targets",
+    "MAPE": "targets other than 0",
+    "ROCAUC": "rows of every class",
+    "AveragePrecision": "rows of every class",
+}
+"""What rows must have for the metrics that are not defined for all of them."""
+
 LARGER_IS_BETTER = frozenset(CLASSIFICATION) - {"LogLoss"} | {"R2"}
 USUAL: dict[Head, tuple[str, ...]] = {
     "Identity": ("RMSE", "MAE", "R2"),

@@ -28,7 +28,7 @@ class Watched:
     waited: int = 0
 
     def saw(self, patience: Patience, epoch: int, value: float) -> bool:
-        """Take the value of an epoch; is it an improvement? A value that is not finite is none."""
+        """Take the value of an epoch; is it an improvement? A value that is not finite, hence not defined, is none."""
         gain = value - self.best if patience.larger_is_better else self.best - value
         enough = patience.min_delta + patience.threshold * abs(self.best)
         if math.isfinite(value) and (math.isnan(self.best) or gain > enough):
