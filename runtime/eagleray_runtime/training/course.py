@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eagleray_runtime.contract.reports import Choice, HistoryPoint
-from eagleray_runtime.errors import ModelInvalid
+from eagleray_runtime.errors import Diverged, ModelInvalid
 from eagleray_runtime.training import metrics
 from eagleray_runtime.training.history import History
 from eagleray_runtime.training.patience import LOSS, Watched
@@ -48,9 +48,11 @@ class Course:
             metric: value of `Plan.stop_on` on the validation part where that is not the loss.
 
         Raises:
+            Diverged: a loss is not finite.
             ModelInvalid: the metric is not defined on the validation part.
         """
         self.epoch += 1
+        self._require_finite(training, validation)
         self.history.add(HistoryPoint(epoch=self.epoch, training=training, validation=validation))
         held_out = training if validation is None else validation
         if self.plan.plateau is not None:
@@ -63,6 +65,21 @@ class Course:
         value = held_out if self.plan.stop_on == LOSS or metric is None else metric
         self._require_defined(value)
         return self.stopping.saw(self.plan.stop, self.epoch, value)
+
+    def _require_finite(self, training: float, validation: float | None) -> None:
+        """Refuse to go on with losses that are no numbers, which nobody could be told either: JSON has none such."""
+        advice = (
+            f"set training.optimizer.learningRate below {self.plan.optimizer.learning_rate}, or data.preparation.scaling to "
+            "Standard if it is None"
+        )
+        if not math.isfinite(training):
+            raise Diverged(f"the loss became {training} in epoch {self.epoch}: {advice}")
+        if validation is not None and not math.isfinite(validation):
+            raise Diverged(
+                f"the loss of the validation part became {validation} in epoch {self.epoch}, that of the training part "
+                f"{training:.6g}: look for wild values in rows that were held out (data.preparation.outliers: IQR clips them); "
+                f"if there are none, {advice}"
+            )
 
     def _require_defined(self, value: float) -> None:
         """Refuse to wait for an improvement of what no epoch has defined."""

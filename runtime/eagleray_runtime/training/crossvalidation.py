@@ -27,7 +27,7 @@ def cross_validate(folds: Iterable[Dataset], score: Callable[[int, Dataset], Sco
     for number, dataset in enumerate(folds):
         if number >= len(done):
             done.append(score(number, dataset))
-            checkpoints.write(FOLDS, json.dumps(done).encode())
+            checkpoints.write(FOLDS, json.dumps(done, allow_nan=False).encode())
     return [
         Metric(
             name=name,

@@ -78,6 +78,11 @@ def attempt(config: TrainingConfig) -> int:
     except MemoryError as error:
         words = f"{type(error).__name__}: {error}. Raise workers.memory, lower training.batchSize, or set data.loading: Stream"
         return _failed(config, reporter, FailureReason.OUT_OF_MEMORY, words)
+    except ValidationError as error:
+        traceback.print_exc()
+        if (overflow := _overflow(error)) is not None:
+            return _failed(config, reporter, FailureReason.DATA_INVALID, overflow)
+        return _failed(config, reporter, FailureReason.CONTAINER_FAILED, f"{type(error).__name__}: {error}")
     except Exception as error:
         # Whatever else ends the attempt is told to the user in its own words too.
         traceback.print_exc()
@@ -253,6 +258,18 @@ def _result(config: TrainingConfig, manifest: Manifest, saved: SavedModel, *, wo
         metrics=manifest.metrics,
         chosen=manifest.chosen,
         progress=progress,
+    )
+
+
+def _overflow(error: ValidationError) -> str | None:
+    """What to tell where a number was to be kept that is not finite any more; None if another kind of value was refused."""
+    found = error.errors()
+    if any(each["type"] != "finite_number" for each in found):
+        return None
+    where = ".".join(map(str, (error.title, *found[0]["loc"])))
+    return (
+        f"numbers of the rows are too large to be computed with ({where} became {found[0]['input']}): look for wild values, or "
+        "give columns and target in a larger unit"
     )
 
 

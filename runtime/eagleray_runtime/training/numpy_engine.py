@@ -14,7 +14,6 @@ from safetensors.numpy import load, save
 from eagleray_runtime.arrays import AnyArray, Floats
 from eagleray_runtime.contract.blocks import Gradients
 from eagleray_runtime.data.dataset import Dataset
-from eagleray_runtime.errors import Diverged
 from eagleray_runtime.models.architecture import dense
 from eagleray_runtime.models.initialization import initial_parameters
 from eagleray_runtime.models.network import Network
@@ -55,7 +54,7 @@ class Run:
         if self.best is not None:
             arrays["best"] = self.best
         # The header of a safetensors file cannot be read back from bytes by its own library: text travels as a tensor.
-        told = json.dumps(self.course.told()).encode()
+        told = json.dumps(self.course.told(), allow_nan=False).encode()
         return bytes(save(arrays | {"told": np.frombuffer(told, dtype=np.uint8)}))
 
     def restore(self, content: bytes) -> bool:
@@ -97,8 +96,8 @@ def train(
     """Train to the end, or until `halt` says so, from the newest checkpoint of the store that fits.
 
     Raises:
-        Diverged: the loss is not finite any more.
-        ModelInvalid: only torch has this architecture.
+        Diverged: a loss is not finite any more.
+        ModelInvalid: only torch has this architecture, or the early end looks at what is not defined.
         StoreRefused: a checkpoint cannot be read or written.
     """
     run = Run(plan, dataset.start.parameters if dataset.start else None)
@@ -114,11 +113,9 @@ def train(
         while not course.is_over:
             loss = _epoch(run, dataset, gradient)
             validation, metric = _validation(run, dataset)
-            if not np.isfinite(loss) or not np.isfinite(run.network.flat).all():
-                raise Diverged(
-                    f"the loss became {loss} in epoch {course.epoch + 1}: set training.optimizer.learningRate below "
-                    f"{plan.optimizer.learning_rate}, or data.preparation.scaling to Standard if it is None"
-                )
+            if not np.isfinite(run.network.flat).all():
+                # The last step's, which no loss has seen yet.
+                loss = math.nan
             if course.end_epoch(loss, validation, metric):
                 run.best = run.network.flat.copy()
             now, history = clock(), course.history.points

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 import ray.train
 import ray.train.torch
@@ -25,7 +24,6 @@ from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, HistoryPoint
 from eagleray_runtime.data.dataset import Dataset
 from eagleray_runtime.data.scaling import Affine
-from eagleray_runtime.errors import Diverged
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training.outcome import EpochEnd, FirstEpoch, Outcome
 from eagleray_runtime.training.plan import Plan
@@ -101,8 +99,8 @@ def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progre
     """Train to the end on the workers of the configuration, from the last checkpoint if there is one.
 
     Raises:
-        ModelInvalid: the network is to be compiled, and there is no compiler.
-        Diverged: the loss is not finite any more.
+        ModelInvalid: the network is to be compiled, and there is no compiler, or the early end looks at what is not defined.
+        Diverged: a loss is not finite any more.
         OutOfMemory, WorkerLost: workers got no memory, or were lost more often than they are replaced.
         RuntimeFailure: a worker ended with it.
         TrainingFailedError: anything else that ended Ray Train.
@@ -149,11 +147,6 @@ def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progre
         if (failure := of_training(error, MOST_FAILURES)) is not None:
             raise failure from error
         raise
-    if told["diverged"]:
-        raise Diverged(
-            f"the loss became {told['training']} in epoch {told['epoch']}: set training.optimizer.learningRate below "
-            f"{plan.optimizer.learning_rate}, or data.preparation.scaling to Standard if it is None"
-        )
     chosen = [Choice.model_validate(choice) for choice in told["chosen"]]
     if workers.gpus and told["device"] == "cpu":
         chosen.append(Choice(field="training.device", value="cpu", reason="the workers have a GPU resource, but CUDA finds none"))
@@ -189,9 +182,8 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
     reported_at, saved_at, saving, uploads = float("-inf"), time.monotonic(), 0.0, _Uploads()
     began, first_epoch = time.time(), None
     kept_until = began
-    loss, valid, diverged = float("nan"), None, False
     target = Affine.model_validate(told["target"])
-    while not course.is_over and not diverged:
+    while not course.is_over:
         total = epoch(run, training)
         held, metric = held_out(run, validation, target)
         now = time.monotonic()
@@ -203,9 +195,7 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
         total, held, metric, report, save = over_workers(run, shared)
         loss = total / training.amount(plan.loss) * plan.unit
         valid = held / validation.amount(plan.loss) * plan.unit if validation.rows else None
-        diverged = not np.isfinite(loss)
-        if diverged:
-            break
+        # What it refuses it refuses on every worker, for all have the same losses.
         if course.end_epoch(loss, valid, metric):
             run.keep_best()
         if course.epoch == 1:
@@ -238,12 +228,10 @@ def _worker(told: dict[str, Any]) -> dict[str, Any]:
         "history": run.told_history(),
         "chosen": [choice.model_dump(mode="json") for choice in [*run.chosen, *course.chosen]],
         "step": course.step,
-        "epoch": course.epoch + diverged,
-        "training": loss,
+        "epoch": course.epoch,
         "workers": world,
         "resumed_from": resumed_from,
         "device": device.type,
-        "diverged": diverged,
         "checkpoint_seconds": saving,
         "first_epoch": first_epoch,
     }

@@ -93,7 +93,7 @@ class Run:
         found = self.tensors() if tensors is None else tensors
         save_file({name: values.cpu().contiguous() for name, values in found.items()}, folder / TENSORS)
         told = self.course.told() | {"scaler": self.scaler.state_dict()}
-        (folder / TOLD).write_text(json.dumps(told), encoding="utf-8")
+        (folder / TOLD).write_text(json.dumps(told, allow_nan=False), encoding="utf-8")
 
     def restore(self, folder: Path) -> None:
         """Go on from a saved state, of however many workers, unless it is one of another plan."""

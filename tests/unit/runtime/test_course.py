@@ -1,11 +1,15 @@
 """What an epoch came to, judged: whether training goes on, ends, or comes to nothing; the same for both engines."""
 
+import json
 import math
 
+import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from eagleray_runtime.contract.reports import HistoryPoint
 from eagleray_runtime.data.loading import load
-from eagleray_runtime.errors import ModelInvalid
+from eagleray_runtime.errors import Diverged, ModelInvalid
 from eagleray_runtime.reports import Reporter
 from eagleray_runtime.training import driver, metrics
 from eagleray_runtime.training.course import Course
@@ -56,3 +60,48 @@ def test_what_is_not_defined_any_more_is_no_improvement(course):
 
 def test_every_metric_that_may_be_undefined_says_what_it_needs():
     assert set(metrics.NEEDS) <= {*metrics.REGRESSION, *metrics.CLASSIFICATION}
+
+
+def test_a_loss_that_is_no_number_ends_the_training(course):
+    made = course(optimizer={"type": "SGD", "learningRate": 0.5})
+    made.end_epoch(1.0, 1.0, None)
+    with pytest.raises(Diverged, match=r"the loss became nan in epoch 2: set training\.optimizer\.learningRate below 0\.5"):
+        made.end_epoch(math.nan, 1.0, None)
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_a_validation_loss_that_is_no_number_ends_the_training_and_is_told_as_such(course, value):
+    with pytest.raises(Diverged) as ended:
+        course().end_epoch(0.25, value, None)
+    told = f"the loss of the validation part became {value} in epoch 1, that of the training part 0.25: look for wild values"
+    assert ended.value.message.startswith(told)
+
+
+def wild(part):
+    """Rows in their order, of which one of a part is far from all others."""
+    values = np.arange(50.0)
+    values[{"training": 7, "validation": 42}[part]] = 1e200
+    return ["x,y", *(f"{value},{row}" for row, value in enumerate(values))]
+
+
+def test_a_wild_value_among_the_rows_to_validate_on_comes_into_no_file(job, tmp_path):
+    config = job(wild("validation"), data={"split": {"method": "Chronological"}})
+    with pytest.raises(Diverged, match="the loss of the validation part became inf in epoch 1"):
+        driver.run(config, Progress(config, Reporter(None)))
+    assert not (tmp_path / "model").exists()
+
+
+def test_numbers_too_large_to_be_computed_with_are_told_as_those_of_the_data(job, capsys):
+    config = job(wild("training"), data={"split": {"method": "Chronological"}})
+    with np.errstate(over="ignore"):
+        assert driver.attempt(config) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("DataInvalid: numbers of the rows are too large to be computed with (Affine.scale became inf)")
+
+
+def test_no_block_holds_a_number_that_json_does_not_have():
+    for value in (math.inf, -math.inf, math.nan):
+        with pytest.raises(ValidationError, match="finite"):
+            HistoryPoint(epoch=1, training=value)
+        with pytest.raises(ValidationError, match="finite"):
+            HistoryPoint.model_validate_json(json.dumps({"epoch": 1, "training": value}))

@@ -164,7 +164,8 @@ def test_names_of_lines_stand_where_the_lines_are_not(points, corner):
 
 @pytest.mark.parametrize("losses", [[0.0], [1.0], [-1.0, 2.0], [float("nan"), 1.0, float("inf")]], ids=str)
 def test_it_survives_any_losses(losses):
-    root = read(loss_curve([HistoryPoint(epoch=epoch, training=loss) for epoch, loss in enumerate(losses, 1)], "odd"))
+    points = [HistoryPoint.model_construct(epoch=epoch, training=loss) for epoch, loss in enumerate(losses, 1)]
+    root = read(loss_curve(points, "odd"))
     [line] = root.iter(f"{SVG}polyline")
     assert len(line.get("points").split()) == np.isfinite(losses).sum()
     assert re.fullmatch(r"[\d., ]+", line.get("points"))

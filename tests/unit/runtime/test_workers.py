@@ -10,6 +10,7 @@ from eagleray_runtime.contract.blocks import Engine
 from eagleray_runtime.data import sample
 from eagleray_runtime.data.loading import load
 from eagleray_runtime.data.splitting import split_rows
+from eagleray_runtime.errors import Diverged
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import numpy_engine
 from eagleray_runtime.training.plan import decide
@@ -246,18 +247,34 @@ class Context:
     get_world_size = staticmethod(lambda: 1)
 
 
-def test_a_worker_tells_its_epochs_and_what_it_chose_and_goes_on_from_its_checkpoint(perceptron, monkeypatch, tmp_path):
+@pytest.fixture
+def alone(monkeypatch):
     """What each worker runs, with a Ray that only listens."""
+    from eagleray_runtime.training import torch_engine
+    from eagleray_runtime.training.torch_rows import sent
+
+    monkeypatch.setattr(torch_engine, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(torch_engine.ray.train, "get_context", Context)
+    monkeypatch.setattr(torch_engine.ray, "get", lambda value: value)
+
+    def worked(config, report, checkpoint=None):
+        monkeypatch.setattr(torch_engine.ray.train, "report", report)
+        monkeypatch.setattr(torch_engine.ray.train, "get_checkpoint", lambda: checkpoint)
+        dataset = load(config)
+        plan, _ = decide(config, dataset)
+        told = {"plan": plan.model_dump(mode="json"), "target": dataset.preparation.target.model_dump(mode="json")}
+        parts = [sent(part, plan.precision) for part in (dataset.training, dataset.validation)]
+        return torch_engine._worker(told | {"parts": parts, "asked_at": torch_engine.time.time() - 3.0, "start": None})
+
+    return worked
+
+
+def test_a_worker_tells_its_epochs_and_what_it_chose_and_goes_on_from_its_checkpoint(perceptron, alone, tmp_path):
     import shutil
 
     from ray.train import Checkpoint, CheckpointUploadMode
 
-    from eagleray_runtime.training import torch_engine
-    from eagleray_runtime.training.torch_rows import sent
-
     config = perceptron(FOUR_EPOCHS | {"checkpoint": {"everyEpochs": 2}}, workers=1)
-    dataset = load(config)
-    plan, _ = decide(config, dataset)
     reports = []
 
     def report(told, checkpoint=None, checkpoint_upload_mode=None):
@@ -266,18 +283,7 @@ def test_a_worker_tells_its_epochs_and_what_it_chose_and_goes_on_from_its_checkp
             checkpoint = Checkpoint(shutil.move(checkpoint.path, tmp_path / f"report-{len(reports)}"))
         reports.append((told, checkpoint))
 
-    monkeypatch.setattr(torch_engine, "REPORT_SECONDS", 0.0)
-    monkeypatch.setattr(torch_engine.ray.train, "get_context", Context)
-    monkeypatch.setattr(torch_engine.ray.train, "report", report)
-    monkeypatch.setattr(torch_engine.ray, "get", lambda value: value)
-
-    def worked(checkpoint):
-        monkeypatch.setattr(torch_engine.ray.train, "get_checkpoint", lambda: checkpoint)
-        told = {"plan": plan.model_dump(mode="json"), "target": dataset.preparation.target.model_dump(mode="json")}
-        parts = [sent(part, plan.precision) for part in (dataset.training, dataset.validation)]
-        return torch_engine._worker(told | {"parts": parts, "asked_at": torch_engine.time.time() - 3.0, "start": None})
-
-    whole = worked(None)
+    whole = alone(config, report)
     assert [told["epoch"] for told, _ in reports] == [1, 2, 3, 4]
     assert [told["epoch"] for told, checkpoint in reports if checkpoint] == [2, 4]
     assert {choice["field"]: choice["value"] for choice in reports[0][0]["chosen"]} == {"training.precision": "Float32"}
@@ -285,9 +291,17 @@ def test_a_worker_tells_its_epochs_and_what_it_chose_and_goes_on_from_its_checkp
     assert 3 <= after < 60
     assert 0 < seconds < 60
     assert whole["checkpoint_seconds"] > 0
-    assert (whole["epoch"], whole["diverged"], whole["workers"], whole["device"]) == (4, False, 1, "cpu")
+    assert (whole["epoch"], whole["workers"], whole["device"]) == (4, 1, "cpu")
 
-    resumed = worked(reports[1][1])
+    resumed = alone(config, report, reports[1][1])
     assert (resumed["resumed_from"], resumed["first_epoch"]) == (2, None)
     for name, values in whole["parameters"].items():
         assert np.array_equal(resumed["parameters"][name], values), name
+
+
+def test_a_worker_ends_with_what_an_epoch_came_to_if_it_is_nothing_to_go_on_with(job, alone):
+    reports = []
+    diverging = job(engine="Torch", training={"epochs": 500, "optimizer": {"type": "SGD", "learningRate": 100}})
+    with pytest.raises(Diverged, match=r"set training\.optimizer\.learningRate below 100"):
+        alone(diverging, lambda told: reports.append(told["training"]))
+    assert np.isfinite(reports).all(), "what is told is finite"

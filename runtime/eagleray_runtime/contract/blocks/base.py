@@ -16,7 +16,10 @@ class Rule(NamedTuple):
 
 
 class Block(BaseModel):
-    """Base of every part of a spec, status, config or report: camelCase outside, unknown fields refused, immutable."""
+    """Base of every part of a spec, status, config or report: camelCase outside, unknown fields refused, immutable.
+
+    Numbers are finite: JSON has no others, and an apiserver would refuse a status with one for ever.
+    """
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -24,7 +27,7 @@ class Block(BaseModel):
         extra="forbid",
         frozen=True,
         use_enum_values=False,
-        ser_json_inf_nan="constants",
+        allow_inf_nan=False,
     )
     rules: ClassVar[tuple[Rule, ...]] = ()
 
