@@ -11,6 +11,11 @@ from eagleray_runtime.training.history import History
 from eagleray_runtime.training.patience import LOSS, Watched
 from eagleray_runtime.training.plan import Plan
 
+EXPLODED = 1e6
+"""An epoch's loss in that of the first one, or in one unit of the scaled target if that is more, from which on training has
+exploded. The first epoch saw the same rows, so that wild values among them count in both; what explodes grows by about the same
+factor in each epoch, so that it is found whatever the first one came to."""
+
 
 @dataclass
 class Course:
@@ -48,11 +53,11 @@ class Course:
             metric: value of `Plan.stop_on` on the validation part where that is not the loss.
 
         Raises:
-            Diverged: a loss is not finite.
+            Diverged: a loss is not finite, or that of the training part has exploded.
             ModelInvalid: the metric is not defined on the validation part.
         """
         self.epoch += 1
-        self._require_finite(training, validation)
+        self._require_sound(training, validation)
         self.history.add(HistoryPoint(epoch=self.epoch, training=training, validation=validation))
         held_out = training if validation is None else validation
         if self.plan.plateau is not None:
@@ -66,14 +71,17 @@ class Course:
         self._require_defined(value)
         return self.stopping.saw(self.plan.stop, self.epoch, value)
 
-    def _require_finite(self, training: float, validation: float | None) -> None:
-        """Refuse to go on with losses that are no numbers, which nobody could be told either: JSON has none such."""
+    def _require_sound(self, training: float, validation: float | None) -> None:
+        """Refuse to go on with losses that grow without end, or are no numbers, which JSON could not tell either."""
         advice = (
             f"set training.optimizer.learningRate below {self.plan.optimizer.learning_rate}, or data.preparation.scaling to "
             "Standard if it is None"
         )
         if not math.isfinite(training):
             raise Diverged(f"the loss became {training} in epoch {self.epoch}: {advice}")
+        first = self.history.points[0].training if self.epoch > 1 else training
+        if training > EXPLODED * max(first, self.plan.unit):
+            raise Diverged(f"the loss grew from {first:.6g} in the first epoch to {training:.6g} in epoch {self.epoch}: {advice}")
         if validation is not None and not math.isfinite(validation):
             raise Diverged(
                 f"the loss of the validation part became {validation} in epoch {self.epoch}, that of the training part "

@@ -105,3 +105,28 @@ def test_no_block_holds_a_number_that_json_does_not_have():
             HistoryPoint(epoch=1, training=value)
         with pytest.raises(ValidationError, match="finite"):
             HistoryPoint.model_validate_json(json.dumps({"epoch": 1, "training": value}))
+
+
+def test_a_loss_that_explodes_ends_the_training_though_it_is_finite_still(job, tmp_path):
+    config = job(training={"optimizer": {"type": "SGD", "learningRate": 5}})
+    with pytest.raises(Diverged, match=r"the loss grew from [\d.e+]+ in the first epoch to [\d.e+]+ in epoch \d+: set"):
+        driver.run(config, Progress(config, Reporter(None)))
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_loss_that_was_large_from_the_beginning_or_comes_from_nothing_has_not_exploded(course):
+    large, small = course(), course()
+    unit = large.plan.unit
+    for loss in (1e12, 1e17, 3.0):
+        large.end_epoch(loss * unit, None, None)
+    for loss in (1e-30, 1e-3, 1e5):
+        small.end_epoch(loss * unit, None, None)
+    with pytest.raises(Diverged):
+        small.end_epoch(1.1e6 * unit, None, None)
+
+
+def test_what_exploded_in_the_first_epoch_is_found_in_those_after_it(course):
+    made = course()
+    made.end_epoch(1e20, None, None)
+    with pytest.raises(Diverged, match=r"the loss grew from 1e\+20 in the first epoch to 1e\+30 in epoch 2"):
+        made.end_epoch(1e30, None, None)
