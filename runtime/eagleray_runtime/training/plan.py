@@ -55,7 +55,8 @@ from eagleray_runtime.training.patience import LOSS, Patience
 from eagleray_runtime.training.schedule import Schedule
 from eagleray_runtime.training.starting import require_like
 
-BATCH_ROWS = 32
+BATCH_ROWS, FEWEST_BATCH_ROWS, BATCHES = 32, 4, 4
+"""Rows of a step; of a dense network, of which few rows would else be one step an epoch, at most the rows of so many steps."""
 ADAM_RATE, PERCEPTRON_RATE, OTHER_RATE = 0.001, 1.0, 0.01
 ADAMS = (OptimizerType.ADAM, OptimizerType.ADAM_W)
 DENSE = (Family.LINEAR_REGRESSION, Family.LOGISTIC_REGRESSION, Family.MULTILAYER_PERCEPTRON)
@@ -261,8 +262,12 @@ def _batch(config: TrainingConfig, optimizer: OptimizerType, rows: int, chosen: 
     if config.model.family is Family.PERCEPTRON:
         chosen.add("training.batchSize", 1, "the classic rule looks at one row at a time")
         return 1
-    batch = min(BATCH_ROWS, rows)
-    chosen.add("training.batchSize", batch, "the default, over all workers")
+    batch, reason = min(BATCH_ROWS, rows), "the default, over all workers"
+    if config.training.optimizer.type is OptimizerType.AUTO and config.model.family in DENSE:
+        share = max(FEWEST_BATCH_ROWS, math.ceil(rows / BATCHES))
+        if share < batch:
+            batch, reason = share, f"over all workers, so that an epoch of {rows} rows takes some steps"
+    chosen.add("training.batchSize", batch, reason)
     return batch
 
 

@@ -366,7 +366,7 @@ def test_what_the_runtime_chose_is_told_with_its_reason(job):
         "data.split.method": "Stratified",
         "training.optimizer.type": "Adam",
         "training.optimizer.learningRate": "0.025",
-        "training.batchSize": "32",
+        "training.batchSize": "25",
         "model.initialization.method": "HeNormal",
         "training.precision": "Float64",
     }
@@ -388,6 +388,31 @@ def test_the_fewer_steps_a_dense_network_takes_the_longer_they_are_unless_the_op
     config = job(CIRCLE, family=family, training=training)
     plan, _ = decide(config, load(config))
     assert plan.optimizer.learning_rate == rate
+
+
+@pytest.mark.parametrize(
+    ("family", "rows", "optimizer", "batch"),
+    [
+        ("LinearRegression", 3, {}, 3),
+        ("LinearRegression", 8, {}, 4),
+        ("LinearRegression", 32, {}, 8),
+        ("MultilayerPerceptron", 200, {}, 32),
+        ("LinearRegression", 32, {"type": "Adam"}, 32),
+        ("LinearRegression", 16, {"type": "SGD"}, 16),
+    ],
+)
+def test_few_rows_of_a_dense_network_make_some_steps_an_epoch_unless_the_optimizer_is_named(job, family, rows, optimizer, batch):
+    lines = ["x,y", *(f"{row},{row}" for row in range(rows))]
+    nothing_held_out = {"split": {"validationPercent": 0, "testPercent": 0}}
+    config = job(lines, family=family, data=nothing_held_out, training={"optimizer": optimizer})
+    plan, _ = decide(config, load(config))
+    assert plan.batch_rows == batch
+
+
+@pytest.mark.parametrize("rows", [8, 16, 24, 32, 40, 60])
+def test_a_line_of_few_rows_is_found_with_all_defaults(job, rows):
+    result = run(job(["x,y", *(f"{x / rows},{3 * x / rows + 2}" for x in range(rows))]))
+    assert metric(result, "R2", "Training") > 0.98
 
 
 def test_history_is_bounded_and_the_same_after_a_restart():

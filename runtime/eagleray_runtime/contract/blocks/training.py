@@ -313,7 +313,8 @@ class Training(Block):
         None,
         ge=1,
         le=INT32_MAX,
-        description="Rows of one step over ALL workers. Unset means 32, for GradientDescent all rows.",
+        description="Rows of one step over ALL workers. Unset means 32, for GradientDescent all rows; for optimizer.type Auto of "
+        "linear and logistic regression and multi-layer perceptrons no more than a quarter of the rows, but 4.",
     )
     seed: Seed = Field(0, description="Seed of initialisation and row order. Default 0.")
     loss: Loss = Field(default_factory=Loss, description="What training makes small.")
