@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
-from eagleray_runtime.contract.blocks import FineTuning, LoRA, OptimizerType, Precision, Strategy
+from eagleray_runtime.contract.blocks import Compression, FineTuning, LoRA, OptimizerType, Precision, Strategy
 from eagleray_runtime.contract.reports import Choice
 from eagleray_runtime.models.architecture import Custom, Dense, Pretrained
 from eagleray_runtime.training.plan import Plan, needs_gpu
@@ -56,6 +56,9 @@ def strategy(plan: Plan, device: Device, workers: int) -> tuple[Strategy, Choice
     if isinstance(plan.architecture, Pretrained | Custom):
         whose = "a pretrained model" if isinstance(plan.architecture, Pretrained) else "a network of your own"
         reason = f"{whose} is not shared out"
+        return Strategy.DDP, Choice(field="training.parallelism.strategy", value=Strategy.DDP, reason=reason)
+    if plan.gradients.compression is Compression.POWER_SGD:
+        reason = "PowerSGD needs whole matrices, which FSDP cuts"
         return Strategy.DDP, Choice(field="training.parallelism.strategy", value=Strategy.DDP, reason=reason)
     needed = state_bytes(plan)
     chosen, reason = Strategy.DDP, f"model, gradients and optimiser take {_gib(needed)}, which each worker holds"

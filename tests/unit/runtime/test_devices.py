@@ -70,6 +70,15 @@ def test_the_state_is_shared_out_where_it_takes_more_than_half_of_a_gpu(plan, pa
         assert "GiB" in choice.reason
 
 
+def test_gradients_that_travel_as_narrow_matrices_are_those_of_whole_ones(plan):
+    made = plan({"gradients": {"compression": "PowerSGD"}})
+    small = Device("cuda", 2 * state_bytes(made) - 1)
+    assert devices.strategy(plan(), small, 2)[0] == "FSDP"
+    found, choice = devices.strategy(made, small, 2)
+    assert found == choice.value == "DDP"
+    assert "PowerSGD needs whole matrices" in choice.reason
+
+
 def test_the_state_counts_what_the_optimizer_remembers(plan):
     one = plan({"optimizer": {"type": "SGD"}})
     number = one.architecture.parameters * 4

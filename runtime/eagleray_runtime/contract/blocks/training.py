@@ -265,7 +265,8 @@ class Parallelism(Block):
         Strategy.AUTO,
         description="DDP: every worker holds the whole model. FSDP: each holds a part of parameters, gradients and optimiser's "
         "state, and fetches a layer's parameters for as long as it computes it; model and checkpoints are whole. Both come to "
-        "the same. Auto: FSDP where model, gradients and optimiser's state take more than half of a GPU's memory, else DDP.",
+        "the same. Auto: FSDP where model, gradients and optimiser's state take more than half of a GPU's memory, else DDP, and "
+        "always DDP with compression PowerSGD and for families Pretrained and Custom.",
     )
     activation_checkpointing: ActivationCheckpointing = Field(
         ActivationCheckpointing.NONE,
