@@ -104,6 +104,8 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
     if (finished := _finished(config, output)) is not None:
         log.info("an earlier attempt has completed the bundle at %s: only reporting it", output.uri)
         return finished
+    # Folds, trials or checkpoints that were left here: also where attempts are not counted.
+    progress.goes_on = progress.goes_on or bool(checkpoints.find_below())
     found: list[Choice] = []
     cleaned = None
     if config.data.loading is Loading.STREAM:

@@ -34,6 +34,8 @@ class Progress:
         """Trainings that were finished before this one, of those that cross-validation asks for and the model's own."""
         self.search: SearchReport | None = None
         """How far the search is, if the job has one."""
+        self.goes_on = config.attempt > 1
+        """Whether an earlier attempt has done a part of the job, so that this one takes less time than all of it."""
         self._trials = self._ended = 0
         self._started = time.time()
         self._trains_since: float | None = None
@@ -108,7 +110,7 @@ class Progress:
 
     def judged(self) -> Estimate | None:
         """The estimate beside how long the attempt took, where it was all of the job."""
-        if self._estimate is None or not self._is_refined:
+        if self._estimate is None or not self._is_refined or self.goes_on:
             return self._estimate
         return judged(self._estimate, time.time() - self._started)
 

@@ -1,5 +1,6 @@
 """What a training will need: the formulas, what of them can be measured, and how the time is told again."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from eagleray_runtime.models.architecture import Dense, Transformer
 from eagleray_runtime.reports import Reporter
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import driver, numpy_engine
+from eagleray_runtime.training.engines import below
 from eagleray_runtime.training.estimate import (
     CHUNK_COPIES,
     CUDA_BYTES,
@@ -201,7 +203,19 @@ def test_a_job_tells_its_estimate_before_it_trains_and_how_right_it_was_after_it
     assert 0 < taken < 60
 
 
-def test_an_attempt_that_goes_on_does_not_judge_the_estimate_by_a_part_of_the_job(job):
+@pytest.mark.parametrize("attempt", [1, 2])
+@pytest.mark.parametrize("left", ["folds.json", "trials.json", "checkpoint-0000000010-00.safetensors", None])
+def test_the_estimate_is_judged_only_where_nothing_of_the_job_was_done_before(job, left, attempt):
+    config = job(training={"epochs": 30}, evaluation={"crossValidation": {"folds": 2}}, attempt=attempt)
+    if left is not None:
+        scores = json.dumps([{"R2": 0.5}]).encode()
+        Store(below(config.checkpoints, config.resource.uid)).write(left, scores)
+    estimate = driver.run(config, Progress(config, Reporter(None))).progress.estimate
+    assert estimate.duration_seconds > 0
+    assert (estimate.error_percent is not None) == (left is None and attempt == 1)
+
+
+def test_a_training_that_went_on_from_a_checkpoint_is_no_measure(job):
     config = job(training={"epochs": 30})
     progress = Progress(config, Reporter(None))
     dataset = load(config)
