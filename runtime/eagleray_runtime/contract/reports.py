@@ -26,7 +26,8 @@ class Stage(StrEnum):
 class FailureReason(StrEnum):
     """Why an attempt failed; each is a reason of the resource's condition.
 
-    Only Diverged, OutOfMemory, WorkerLost may be worth a retry.
+    OutOfMemory, WorkerLost, StoreUnavailable and ContainerFailed may be worth another attempt, which the operator makes; all
+    others would only come again.
     """
 
     DATA_INVALID = "DataInvalid"

@@ -154,7 +154,8 @@ class Schedule(Block):
         ScheduleType.CONSTANT,
         description="Step: times factor every everyEpochs. Exponential: times factor every epoch. Linear and Cosine: to zero at "
         "the end. OneCycle: from 1/25 up to learningRate in the first 30 percent of the steps, then down to nearly zero. "
-        "ReduceOnPlateau: times factor when the validation loss has not improved for everyEpochs. Default Constant.",
+        "ReduceOnPlateau: times factor when the validation loss, or without a validation part the training loss, has not "
+        "improved for everyEpochs. Default Constant.",
     )
     warmup_percent: int = Field(
         0,
@@ -271,8 +272,8 @@ class Parallelism(Block):
     activation_checkpointing: ActivationCheckpointing = Field(
         ActivationCheckpointing.NONE,
         description="Full: only what goes into each hidden layer or convolution is remembered, and the rest computed again for "
-        "the gradients: less memory, a third more time, the same model. For families MultilayerPerceptron and "
-        "ConvolutionalNetwork (there with normalization Layer or None). Default None.",
+        "the gradients: less memory, a third more time, the same model. For families MultilayerPerceptron, "
+        "Transformer, Pretrained and ConvolutionalNetwork (there with normalization Layer or None). Default None.",
     )
 
 
@@ -305,9 +306,9 @@ class Training(Block):
 
     engine: Engine = Field(
         Engine.AUTO,
-        description="Library that computes. Auto: Torch for families ConvolutionalNetwork, RecurrentNetwork, Transformer and "
-        "Pretrained, with more than one worker, with a GPU or with what only it has (compile, activationCheckpointing, other "
-        "precisions than Float64), else NumPy.",
+        description="Library that computes. Auto: Torch for families ConvolutionalNetwork, RecurrentNetwork, Transformer, "
+        "Pretrained and Custom, with more than one worker, with a GPU or with what only it has (compile, "
+        "activationCheckpointing, other precisions than Float64), else NumPy.",
     )
     epochs: int = Field(20, ge=1, le=INT32_MAX, description="Passes over the training part. Default 20.")
     batch_size: int | None = Field(
