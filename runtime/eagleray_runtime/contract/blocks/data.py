@@ -352,6 +352,8 @@ class Data(Block):
         exactly_one_of("uri", "configMapRef", "sample"),
         not_both("target", "sample"),
         not_both("columns", "sample"),
+        not_both("features", "sample"),
+        Rule("!has(self.sample) || self.format == 'Auto'", "a sample is made and not read from a file: drop format"),
         Rule(
             "has(self.target) || has(self.sample) || has(self.text) || self.format == 'ImageFolder'",
             "data.target: name the column to predict",
