@@ -54,7 +54,7 @@ class DigestMismatch(RuntimeFailure):
 
 
 class Diverged(RuntimeFailure):
-    """The loss is not finite any more."""
+    """The loss is not finite any more, or has exploded."""
 
     reason = FailureReason.DIVERGED
 

@@ -41,13 +41,24 @@ async def answered(
     ("body", "headers", "status", "kind"),
     [
         (b"{}", BEARER, 422, "unknown"),
+        (TOLD.replace(b'"metrics":{}', b'"metrics":{"Loss":Infinity}'), BEARER, 422, "unknown"),
+        (TOLD.replace(b'"percent":15.0', b'"percent":1e999'), BEARER, 422, "unknown"),
         (b"x" * (reports.MAX_REPORT_BYTES + 1), BEARER, 413, "unknown"),
         (b"no gzip", BEARER | {"Content-Encoding": "gzip"}, 422, "unknown"),
         (gzip.compress(TOLD)[:-20], BEARER | {"Content-Encoding": "gzip"}, 422, "unknown"),
         (TOLD, {}, 401, "progress"),
         (TOLD, {"Authorization": "Basic token"}, 401, "progress"),
     ],
-    ids=["no report", "too large", "no gzip", "cut gzip", "no token", "another scheme"],
+    ids=[
+        "no report",
+        "an infinite loss",
+        "a number that is too large",
+        "too large",
+        "no gzip",
+        "cut gzip",
+        "no token",
+        "another scheme",
+    ],
 )
 async def test_each_report_is_answered_and_counted(body: bytes, headers: dict[str, str], status: int, kind: str) -> None:
     assert await answered(body, headers) == (status, {f"{kind} {status}": 1})
