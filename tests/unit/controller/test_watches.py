@@ -17,10 +17,10 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handlers, "LISTED_SECONDS", 0.2)
 
 
-async def watching(watches: Watches, until: asyncio.Event) -> None:
+async def watching(watches: Watches, *until: asyncio.Event) -> None:
     task = asyncio.create_task(watches.run())
     try:
-        ready = asyncio.create_task(until.wait())
+        ready = asyncio.gather(*(event.wait() for event in until))
         await asyncio.wait({ready, task}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
         assert ready.done(), task
     finally:
@@ -31,19 +31,21 @@ async def watching(watches: Watches, until: asyncio.Event) -> None:
 async def test_kopf_is_begun_anew_and_told_of_when_it_ends_by_an_error(monkeypatch: pytest.MonkeyPatch):
     lives = itertools.count()
     seen: list[Any] = []
-    restarted = asyncio.Event()
+    restarted, second = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
 
     async def operator(*, registry: Any, ready_flag: asyncio.Event, stop_flag: asyncio.Event, **_: Any) -> None:
         ready_flag.set()
         await asyncio.sleep(0.01)
         if next(lives) == 0:
             raise RuntimeError("404: the definition is gone")
+        loop.call_soon_threadsafe(second.set)
         await stop_flag.wait()
 
     monkeypatch.setattr(handlers.kopf, "operator", operator)
     watches = Watches(lambda *event: seen.append(event), restarted.set, "me")
     beside = asyncio.create_task(asyncio.sleep(3600))
-    await watching(watches, restarted)
+    await watching(watches, restarted, second)
     assert watches.ready.is_set()
     assert not beside.done(), "Kopf cancels what is in its loop, and that is not ours"
     beside.cancel()
