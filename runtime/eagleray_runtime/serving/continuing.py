@@ -32,7 +32,7 @@ class Continuing:
     """How texts go on by a bundle; the attributes are those of `model.Answering`."""
 
     files: frozenset[str] = frozenset()
-    work = WRITING_WORK
+    work, byte_work = WRITING_WORK, 0
 
     def __init__(self, engine: Engine, bundle: Bundle, column: TextColumn) -> None:
         self._write = load_writer(engine, bundle.manifest.architecture, bundle.parameters, column.ends)

@@ -22,6 +22,9 @@ FEATURES = "features"
 PICTURE_WORK = 50_000_000
 """Decoding a picture of a camera takes about as long as so many multiplications."""
 
+TEXT_BYTE_WORK = 1500
+"""A byte of text is turned into tokens in about as long as so many multiplications take."""
+
 Tensors: TypeAlias = collections.abc.Sequence[Tensor]
 
 
@@ -29,12 +32,14 @@ class Inputs(Protocol):
     """What a model takes.
 
     `files` are the inputs whose elements are files; `about` is what its metadata say beside the signature; `work` is what
-    preparing a row takes, in multiplications, where that is as much as to compute it.
+    preparing a row takes, in multiplications, where that is as much as to compute it; `byte_work` is the same of each byte of
+    a request.
     """
 
     files: frozenset[str]
     about: dict[str, str]
     work: int
+    byte_work: int
 
     def prepared(self, inputs: Tensors) -> AnyArray:
         """Prepared rows as the model's architecture takes them.
@@ -64,7 +69,7 @@ class Columns:
 
     files: frozenset[str] = frozenset()
     about: dict[str, str] = {}  # noqa: RUF012
-    work = 0
+    work = byte_work = 0
 
     def __init__(self, preparation: Preparation) -> None:
         self._transform = Transform(preparation)
@@ -133,7 +138,7 @@ class Windows:
 
     files: frozenset[str] = frozenset()
     about: dict[str, str] = {}  # noqa: RUF012
-    work = 0
+    work = byte_work = 0
 
     def __init__(self, preparation: Preparation, steps: int) -> None:
         self._columns, self._steps, self._width = Columns(preparation), steps, len(preparation.columns)
@@ -159,7 +164,7 @@ class Images:
 
     files: frozenset[str] = frozenset()
     about: dict[str, str] = {}  # noqa: RUF012
-    work = 0
+    work = byte_work = 0
 
     def __init__(self, images: ImageColumn) -> None:
         self._images = images
@@ -183,7 +188,7 @@ class Pictures:
 
     files = frozenset({IMAGE})
     about = {IMAGE: "PNG or JPEG files: as they are in binary tensors, in base64 in JSON"}  # noqa: RUF012
-    work = PICTURE_WORK
+    work, byte_work = PICTURE_WORK, 0
 
     def __init__(self, images: ImageColumn) -> None:
         try:
@@ -218,7 +223,7 @@ class Documents:
     """Texts, an element each."""
 
     files: frozenset[str] = frozenset()
-    work = 0
+    work, byte_work = 0, TEXT_BYTE_WORK
 
     def __init__(self, column: TextColumn, tokenizer: bytes | None) -> None:
         self._tokenizer = tokenizer_of(tokenizer, column.max_tokens)

@@ -22,12 +22,14 @@ class Answering(Protocol):
     """What a bundle computes.
 
     `files` are the inputs that hold files instead of text; `about` is what its metadata say beside the signature; `work` is
-    about how many multiplications a row takes; `device` is where it computes, cpu or cuda.
+    about how many multiplications a row takes, and `byte_work` each byte of a request beside; `device` is where it computes, cpu
+    or cuda.
     """
 
     files: frozenset[str]
     about: dict[str, str]
     work: int
+    byte_work: int
     device: str
 
     def __call__(self, inputs: Sequence[Tensor], parameters: Mapping[str, Any]) -> dict[str, AnyArray]:
@@ -40,7 +42,7 @@ class Answering(Protocol):
 
 
 class ServedModel:
-    """A verified bundle with what computes it; `files` and `work` are as of `Answering`."""
+    """A verified bundle with what computes it; `files`, `work` and `byte_work` are as of `Answering`."""
 
     def __init__(self, config: ServingConfig, bundle: Bundle, answer: Answering) -> None:
         manifest = bundle.manifest
@@ -48,7 +50,7 @@ class ServedModel:
         self.version = config.revision
         self.example = manifest.example
         self._answer = answer
-        self.files, self.work = answer.files, answer.work
+        self.files, self.work, self.byte_work = answer.files, answer.work, answer.byte_work
         self.outputs = {tensor.name: tensor.datatype for tensor in manifest.signature.outputs}
         self.metadata: dict[str, Any] = {
             "name": config.name,

@@ -26,6 +26,7 @@ class Predicting:
         self.device = self._predict.device
         self.files, self.about = self._inputs.files, self._inputs.about
         self.work = manifest.architecture.work + self._inputs.work
+        self.byte_work = self._inputs.byte_work
 
     def __call__(self, inputs: Tensors, parameters: Mapping[str, Any]) -> dict[str, AnyArray]:
         """Outputs by name: `prediction` float64 [rows], or `label` object [rows] with `probabilities` float64 [rows, classes],

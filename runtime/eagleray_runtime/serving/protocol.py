@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.serving.metering import Meter
 from eagleray_runtime.serving.model import ServedModel
 from eagleray_runtime.serving.tensors import BadTensorError, Tensor, binary_texts, decode
@@ -26,6 +25,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 LARGEST_BODY = 64 * 1024 * 1024
 LONG_WORK = 20_000_000
 """Multiplications (rows times parameters) above which a request leaves the event loop: about 10 ms of one core."""
+
+LARGE_BODY = 256 * 1024
+"""Bytes of a body above which even reading it leaves the event loop: numbers in JSON take as long by then."""
 
 JSON, OCTETS = b"application/json", b"application/octet-stream"
 READABLE = frozenset({JSON, OCTETS, b"application/x-www-form-urlencoded"})
@@ -49,6 +51,15 @@ class Answer(NamedTuple):
     status: int
     body: bytes
     header_length: int | None = None
+
+
+class Request(NamedTuple):
+    """A request that is read; `wanted` are the outputs to send, in order, and whether each goes as binary."""
+
+    id: str | None
+    tensors: list[Tensor]
+    parameters: dict[str, Any]
+    wanted: dict[str, bool]
 
 
 class OpenInference:
@@ -118,7 +129,18 @@ class OpenInference:
         headers = {name: value for name, value in scope["headers"] if name in TEXT_HEADERS}
         _require_readable(headers)
         body = await _body(receive, headers.get(b"content-length"))
-        request, binary = _parse(body, headers.get(HEADER_LENGTH))
+        header_length = headers.get(HEADER_LENGTH)
+        if len(body) > LARGE_BODY:
+            return await asyncio.to_thread(lambda: self._computed(self._read(body, header_length)))
+        request = self._read(body, header_length)
+        values = request.tensors[0].values
+        rows = len(values) if values.ndim else 0
+        if rows * self._model.work + len(body) * self._model.byte_work > LONG_WORK:
+            return await asyncio.to_thread(self._computed, request)
+        return self._computed(request)
+
+    def _read(self, body: bytes, header_length: bytes | None) -> Request:
+        request, binary = _parse(body, header_length)
         tensors: list[Tensor] = []
         for item in request["inputs"]:
             tensor, taken = decode(item, binary, self._model.files)
@@ -127,13 +149,10 @@ class OpenInference:
                 binary = binary[taken:]
         if binary is not None and len(binary):
             raise BadTensorError(f"{len(binary)} bytes after the tensors belong to no input")
-        wanted, parameters = self._wanted(request), _parameters(request)
-        rows = len(tensors[0].values) if tensors[0].values.ndim else 0
-        if rows * self._model.work > LONG_WORK:
-            results = await asyncio.to_thread(self._model.infer, tensors, parameters)
-        else:
-            results = self._model.infer(tensors, parameters)
-        return self._answer(request.get("id"), results, wanted)
+        id_ = request.get("id")
+        if id_ is not None and not isinstance(id_, str):
+            raise BadTensorError("id must be a string")
+        return Request(id_, tensors, _parameters(request), self._wanted(request))
 
     def _wanted(self, request: dict[str, Any]) -> dict[str, bool]:
         """Outputs to send, in order, and whether each goes as binary."""
@@ -156,10 +175,11 @@ class OpenInference:
             wanted[name] = own.get("binary_data", binary) is True
         return wanted
 
-    def _answer(self, id_: Any, results: dict[str, AnyArray], wanted: dict[str, bool]) -> Answer:
+    def _computed(self, request: Request) -> Answer:
+        results = self._model.infer(request.tensors, request.parameters)
         blobs: list[bytes] = []
         outputs = []
-        for name, as_binary in wanted.items():
+        for name, as_binary in request.wanted.items():
             values = results[name]
             datatype = self._model.outputs[name]
             output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": values.shape}
@@ -174,10 +194,8 @@ class OpenInference:
                 )
             outputs.append(output)
         answer = {"model_name": self._model.name, "model_version": self._model.version, "outputs": outputs}
-        if id_ is not None:
-            if not isinstance(id_, str):
-                raise BadTensorError("id must be a string")
-            answer["id"] = id_
+        if request.id is not None:
+            answer["id"] = request.id
         head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
         return Answer(HTTPStatus.OK, b"".join([head, *blobs]), len(head)) if blobs else Answer(HTTPStatus.OK, head)
 

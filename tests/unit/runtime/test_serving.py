@@ -2,6 +2,7 @@
 
 import json
 import struct
+import threading
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from eagleray_runtime.errors import DigestMismatch
 from eagleray_runtime.models.network import Network
 from eagleray_runtime.reports import Reporter
 from eagleray_runtime.serving import protocol
-from eagleray_runtime.serving.model import load_model
+from eagleray_runtime.serving.model import ServedModel, load_model
 from eagleray_runtime.serving.protocol import OpenInference
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import driver
@@ -213,11 +214,43 @@ async def test_a_body_in_pieces_is_put_together(plane):
     assert status == 200
 
 
-async def test_a_large_request_is_computed_beside_the_event_loop(plane, monkeypatch):
-    monkeypatch.setattr(protocol, "LONG_WORK", 1)
+@pytest.fixture
+def threads(monkeypatch):
+    """The threads in which requests were read, and those in which they were computed; True is the event loop's."""
+    found = {"read": [], "computed": []}
+
+    def noting(step, function):
+        def note(*args):
+            found[step].append(threading.current_thread() is threading.main_thread())
+            return function(*args)
+
+        return note
+
+    monkeypatch.setattr(protocol, "decode", noting("read", protocol.decode))
+    monkeypatch.setattr(ServedModel, "infer", noting("computed", ServedModel.infer))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read", "computed"),
+    [
+        ("LONG_WORK", protocol.LONG_WORK, True, True),
+        ("LONG_WORK", 1, True, False),
+        ("LARGE_BODY", 10, False, False),
+    ],
+    ids=["a small request", "long work", "a large body"],
+)
+async def test_what_takes_long_is_done_beside_the_event_loop(plane, threads, monkeypatch, name, value, read, computed):
+    monkeypatch.setattr(protocol, name, value)
     status, answer = await plane.infer({"inputs": [tensor([3, 4], [1, 2])]})
-    assert status == 200
+    assert (status, threads) == (200, {"read": [read], "computed": [computed]})
     assert answer["outputs"][0]["data"] == pytest.approx([3], abs=0.2)
+
+
+async def test_a_mistake_in_a_large_body_is_told_as_in_a_small_one(plane, monkeypatch):
+    monkeypatch.setattr(protocol, "LARGE_BODY", 10)
+    status, answer = await plane.infer({"inputs": [tensor([3, 4], [2, 2])]})
+    assert (status, answer["error"]) == (400, "input features: 2 values do not fill the shape [2, 2]")
 
 
 async def test_the_bundles_own_example_is_answered(flowers):

@@ -3,6 +3,7 @@
 import base64
 import json
 import struct
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,20 @@ async def test_text_is_asked_for_as_it_is(moods):
     status, other = await moods.infer({"inputs": [words(good, "word " * 100)]})
     assert other["outputs"][1]["data"][:2] == pytest.approx(answer["outputs"][1]["data"][:2], abs=1e-6)
     assert (await moods.infer({"inputs": [words() | {"data": []}]}))[0] == 200
+
+
+@pytest.mark.parametrize(("text", "is_on_the_loop"), [("word " * 10, True), ("word " * 10_000, False)])
+async def test_a_long_text_is_read_beside_the_event_loop(moods, monkeypatch, text, is_on_the_loop):
+    seen = []
+    infer = moods.model.infer
+
+    def noting(*args):
+        seen.append(threading.current_thread() is threading.main_thread())
+        return infer(*args)
+
+    monkeypatch.setattr(moods.model, "infer", noting)
+    assert (await moods.infer({"inputs": [words(text)]}))[0] == 200
+    assert seen == [is_on_the_loop]
 
 
 @pytest.mark.parametrize(
