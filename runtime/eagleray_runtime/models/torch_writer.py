@@ -8,6 +8,9 @@ from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.models.architecture import Pretrained, Transformer
 from eagleray_runtime.models.torch_network import torch_network
 
+COLDEST = 1e-300
+"""A temperature below comes to the same, but its reciprocal, by which a GPU multiplies, is infinite."""
+
 
 class TorchWriter:
     """Computes in float32, on the GPU where there is one."""
@@ -33,8 +36,7 @@ class TorchWriter:
             while len(written) < most:
                 logits, seen = self._network.next(torch.tensor([ahead], device=self.device), seen)
                 if temperature:
-                    shares = torch.softmax(logits[0].double() / temperature, dim=0).cpu()
-                    token = int(torch.multinomial(shares, 1, generator=random))
+                    token = int(torch.multinomial(_shares(logits[0], temperature), 1, generator=random))
                 else:
                     token = int(logits[0].argmax())
                 if token in self._ends:
@@ -46,3 +48,10 @@ class TorchWriter:
                     tokens = tokens[-max(1, self._tokens // 2) :]
                     ahead, seen = tokens, None
         return written
+
+
+def _shares(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """The probability of each token, float64 on the CPU: softmax(logits / temperature)."""
+    # Without its largest, for a quotient that is infinite has no softmax.
+    below = logits.double() - logits.max()
+    return torch.softmax(below / max(temperature, COLDEST), dim=0).cpu()

@@ -5,6 +5,8 @@ inference results are serialised once.
 """
 
 import asyncio
+import logging
+import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
@@ -14,9 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
+from eagleray_runtime.errors import RuntimeFailure
 from eagleray_runtime.serving.metering import Meter
 from eagleray_runtime.serving.model import ServedModel
-from eagleray_runtime.serving.tensors import BadTensorError, Tensor, binary_texts, decode
+from eagleray_runtime.serving.tensors import BadTensorError, Tensor, binary_texts, decode, parameters_of
+
+log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -96,6 +101,15 @@ class OpenInference:
                 answer = await self._infer(scope, receive)
             except (RequestRefusedError, BadTensorError) as error:
                 answer = _refusal(error)
+            except RuntimeFailure as error:
+                log.error("a request was answered with 500: %s", error.message)
+                answer = _failure(error.message)
+            except Exception as error:
+                log.exception("a request was answered with 500 for an error that nothing expects")
+                answer = _failure(
+                    f"the model did not answer for an unexpected error ({type(error).__name__}: {error}): "
+                    "the replica's log tells where; if the request is as the model's metadata say, report it"
+                )
             self._meter.answered(answer.status, self._clock() - began)
         else:
             answer = self._page(path, scope["method"])
@@ -152,12 +166,12 @@ class OpenInference:
         id_ = request.get("id")
         if id_ is not None and not isinstance(id_, str):
             raise BadTensorError("id must be a string")
-        return Request(id_, tensors, _parameters(request), self._wanted(request))
+        parameters = parameters_of(request, "the request")
+        return Request(id_, tensors, parameters, self._wanted(request.get("outputs"), parameters))
 
-    def _wanted(self, request: dict[str, Any]) -> dict[str, bool]:
+    def _wanted(self, outputs: Any, parameters: dict[str, Any]) -> dict[str, bool]:
         """Outputs to send, in order, and whether each goes as binary."""
-        binary = _parameters(request).get("binary_data_output") is True
-        outputs = request.get("outputs")
+        binary = parameters.get("binary_data_output") is True
         if not outputs:
             return dict.fromkeys(self._model.outputs, binary)
         if not isinstance(outputs, list):
@@ -165,9 +179,9 @@ class OpenInference:
         wanted = {}
         for output in outputs:
             name = output.get("name") if isinstance(output, dict) else None
-            if name not in self._model.outputs:
+            if not isinstance(name, str) or name not in self._model.outputs:
                 raise BadTensorError(f"output {name} is not one of the model: it gives {', '.join(self._model.outputs)}")
-            own = output.get("parameters") or {}
+            own = parameters_of(output, "output", name)
             if "classification" in own:
                 raise BadTensorError(
                     f"output {name}: the classification extension is not supported: ask for label and probabilities"
@@ -200,11 +214,6 @@ class OpenInference:
         return Answer(HTTPStatus.OK, b"".join([head, *blobs]), len(head)) if blobs else Answer(HTTPStatus.OK, head)
 
 
-def _parameters(request: dict[str, Any]) -> dict[str, Any]:
-    parameters = request.get("parameters")
-    return parameters if isinstance(parameters, dict) else {}
-
-
 def _require_readable(headers: dict[bytes, bytes]) -> None:
     type_ = headers.get(b"content-type", JSON).split(b";", 1)[0].strip().lower()
     if type_ not in READABLE:
@@ -216,7 +225,7 @@ def _require_readable(headers: dict[bytes, bytes]) -> None:
 
 
 async def _body(receive: Receive, announced: bytes | None) -> bytes:
-    if announced is not None and announced.isdigit() and int(announced) > LARGEST_BODY:
+    if announced is not None and _length(announced) > LARGEST_BODY:
         raise _too_large()
     message = await receive()
     if message["type"] == "http.disconnect":
@@ -246,10 +255,11 @@ def _parse(body: bytes, header_length: bytes | None) -> tuple[dict[str, Any], me
     """The request's JSON, and the bytes after it with the binary extension."""
     binary = None
     if header_length is not None:
-        if not header_length.isdigit() or int(header_length) > len(body):
+        length = _length(header_length)
+        if not 0 <= length <= len(body):
             raise BadTensorError("Inference-Header-Content-Length must be the length of the JSON before the binary tensors")
-        binary = memoryview(body)[int(header_length) :]
-        body = body[: int(header_length)]
+        binary = memoryview(body)[length:]
+        body = body[:length]
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -257,6 +267,19 @@ def _parse(body: bytes, header_length: bytes | None) -> tuple[dict[str, Any], me
     if not isinstance(request, dict) or not isinstance(request.get("inputs"), list) or not request["inputs"]:
         raise BadTensorError("the request must be an object with a list of inputs")
     return request, binary
+
+
+def _length(header: bytes) -> int:
+    """The number of bytes that a header tells, -1 where it tells none."""
+    if not header.isdigit():
+        return -1
+    # Python refuses to read thousands of digits.
+    return int(header) if len(header) < 20 else sys.maxsize
+
+
+def _failure(message: str) -> Answer:
+    # The words of others may hold what JSON does not.
+    return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, _json({"error": message.encode(errors="replace").decode()}))
 
 
 def _refusal(error: Exception) -> Answer:

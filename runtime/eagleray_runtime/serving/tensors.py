@@ -62,7 +62,7 @@ def decode(tensor: Any, binary: memoryview | None, files: Collection[str] = ()) 
         raise BadTensorError(f"input {name}: datatype {datatype} is not supported: use FP64, BYTES or {', '.join(NUMBERS)}")
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise BadTensorError(f"input {name}: shape must be a list of whole numbers from 0")
-    parameters = tensor.get("parameters") or {}
+    parameters = parameters_of(tensor, "input", name)
     taken = 0
     if "binary_data_size" in parameters:
         taken = parameters["binary_data_size"]
@@ -83,6 +83,18 @@ def decode(tensor: Any, binary: memoryview | None, files: Collection[str] = ()) 
         return Tensor(name, values.reshape(shape)), taken
     except ValueError as error:
         raise BadTensorError(f"input {name}: {values.size} values do not fill the shape {shape}") from error
+
+
+def parameters_of(item: dict[str, Any], *whose: str) -> dict[str, Any]:
+    """The parameters of a request, an input or an output, which may have none.
+
+    Raises:
+        BadTensorError: they are no object.
+    """
+    parameters = item.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise BadTensorError(f"{' '.join(whose)}: parameters must be an object")
+    return parameters
 
 
 def binary_texts(values: Texts) -> bytes:

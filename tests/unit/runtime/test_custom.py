@@ -285,6 +285,22 @@ class TestWords:
         assert sys.modules["json"] is json
 
 
+SMALL_BATCHES = """
+from torch import nn
+
+
+class Small(nn.Linear):
+    def forward(self, x):
+        if len(x) == 777:
+            raise ValueError("777 rows")
+        return super().forward(x)
+
+
+def network(*, inputs, outputs, parameters):
+    return Small(inputs, outputs)
+"""
+
+
 @pytest.mark.torch
 class TestBundle:
     @pytest.fixture
@@ -321,6 +337,16 @@ class TestBundle:
         answer = model.infer([decode(tensor, None, model.files)[0] for tensor in model.example["inputs"]])
         assert answer["label"][0] in ("in", "out")
         assert answer["probabilities"].sum() == pytest.approx(1)
+
+    async def test_an_error_of_the_network_is_answered_in_its_own_words(self, custom):
+        run = HereRun(custom(files={"mine.py": SMALL_BATCHES})).to_the_end(3)
+        run.save()
+        client = Client(self.serving(run, remote_code="Allow"))
+        rows = {"name": "features", "datatype": "FP64", "shape": [1, 2], "data": [0, 0]}
+        assert (await client.infer({"inputs": [rows]}))[0] == 200
+        status, answer = await client.infer({"inputs": [rows | {"shape": [777, 2], "data": [0] * 1554}]})
+        assert (status, client.meter.statuses) == (500, [200, 500])
+        assert 'raise ValueError("777 rows")' in answer["error"]
 
     def test_without_consent_nothing_of_it_runs(self, saved):
         sys.modules.pop("mine", None)

@@ -287,6 +287,22 @@ REFUSED = {
         {"inputs": [X], "outputs": [{"name": "prediction", "parameters": {"classification": 2}}]},
         "classification extension",
     ),
+    "names an output by a list": ({"inputs": [X], "outputs": [{"name": []}]}, r"output \[\] is not one of the model"),
+    "names an output by an object": ({"inputs": [X], "outputs": [{"name": {}}]}, "output {} is not one of the model"),
+    "has parameters of an output in a list": (
+        {"inputs": [X], "outputs": [{"name": "prediction", "parameters": ["x"]}]},
+        "output prediction: parameters must be an object",
+    ),
+    "has a number as parameters of an output": (
+        {"inputs": [X], "outputs": [{"name": "prediction", "parameters": 3}]},
+        "output prediction: parameters must be an object",
+    ),
+    "has parameters of an input in a list": (
+        {"inputs": [X | {"parameters": ["binary_data_size"]}]},
+        "input features: parameters must be an object",
+    ),
+    "has a number as parameters of an input": ({"inputs": [X | {"parameters": 3}]}, "input features: parameters must be"),
+    "has a word as parameters": ({"inputs": [X], "parameters": "x"}, "the request: parameters must be an object"),
     "has an id that is no string": ({"id": 7, "inputs": [X]}, "id must be a string"),
     "has binary data without any": (
         {"inputs": [{"name": "features", "shape": [1, 2], "datatype": "FP64", "parameters": {"binary_data_size": 16}}]},
@@ -316,6 +332,9 @@ async def test_a_request_is_answered_400_that(plane, body, words):
         ("POST", "/v2/models/m/infer", {b"content-type": b"text/plain"}, 415, "content type text/plain"),
         ("POST", "/v2/models/m/infer", {b"content-encoding": b"gzip"}, 415, "compressed"),
         ("POST", "/v2/models/m/infer", {b"content-length": b"999999999"}, 413, "larger than"),
+        ("POST", "/v2/models/m/infer", {b"content-length": b"9" * 5000}, 413, "larger than"),
+        ("POST", "/v2/models/m/infer", {b"inference-header-content-length": b"9" * 5000}, 400, "must be the length of the JSON"),
+        ("POST", "/v2/models/m/infer", {b"inference-header-content-length": b"-1"}, 400, "must be the length of the JSON"),
     ],
 )
 async def test_other_mistakes_have_a_status_of_their_own(plane, method, path, headers, status, words):
@@ -396,6 +415,17 @@ async def test_inference_is_counted_by_status_and_nothing_else_is(plane):
     await plane.infer({"inputs": [X]})
     await plane.infer({})
     assert plane.meter.statuses == [200, 400]
+
+
+async def test_an_error_that_nothing_expects_is_answered_counted_and_logged(plane, monkeypatch, caplog):
+    def infer(*_):
+        raise TypeError("half a model \ud800")
+
+    monkeypatch.setattr(plane.model, "infer", infer)
+    status, answer = await plane.infer({"inputs": [X]})
+    assert (status, plane.meter.statuses) == (500, [500])
+    assert "an unexpected error (TypeError: half a model ?): the replica's log tells where" in answer["error"]
+    assert 'raise TypeError("half a model' in caplog.text
 
 
 async def test_lifespan_is_answered(plane):
