@@ -43,8 +43,14 @@ class Tokenizer:
         found = self._library.encode_batch_fast(list(texts), add_special_tokens=self._is_marking)
         return [encoded.ids for encoded in found], sum(bool(encoded.overflowing) for encoded in found)
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens; bytes that are no UTF-8 become the replacement character."""
+    def decode(self, tokens: Sequence[int], after: Sequence[int] = ()) -> str:
+        """The text of tokens that stand after others; bytes that are no UTF-8 become the replacement character."""
+        before, whole = self._text(after), self._text([*after, *tokens])
+        # Alone they would lose the space before their first word, which many tokenizers leave out where a text begins; and the
+        # others may be told differently for what follows.
+        return whole.removeprefix(before) if whole.startswith(before) else self._text(tokens)
+
+    def _text(self, tokens: Sequence[int]) -> str:
         return str(self._library.decode(list(tokens)))
 
 

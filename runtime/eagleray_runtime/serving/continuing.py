@@ -64,7 +64,8 @@ class Continuing:
             raise BadTensorError(f"parameter {TEMPERATURE}: expected a number from 0 to {HOTTEST:g}")
         tokens, _ = self._tokenizer.encode([text or "" for text in texts])
         written = [self._write(text, most, temperature, seed + number) for number, text in enumerate(tokens)]
-        return {"continuation": np.array([self._tokenizer.decode(text) for text in written], dtype=np.object_)}
+        continuations = [self._tokenizer.decode(new, after=text) for text, new in zip(tokens, written, strict=True)]
+        return {"continuation": np.array(continuations, dtype=np.object_)}
 
 
 def continuing(engine: Engine, bundle: Bundle) -> Continuing:

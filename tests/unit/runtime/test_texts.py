@@ -300,3 +300,35 @@ def test_a_file_that_is_no_text_is_refused_by_name(files_job):
 def test_what_does_not_go_together_is_refused(rows_job, model, data, training, error, message):
     with pytest.raises(error, match=message):
         load(rows_job("r.csv", csv(reviews(40)), data=data, model=model, training=training))
+
+
+def words_with_spaces():
+    """A tokenizer whose tokens are words with the space before them, as those of SentencePiece are, and bytes."""
+    from eagleray_runtime.data.tokenization import Tokenizer
+
+    words = ["<unk>", "▁the", "▁crow", "▁sang", "▁", "<0xC3>", "<0xA4>"]
+    library = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
+    library.normalizer = tokenizers.normalizers.Sequence(
+        [tokenizers.normalizers.Prepend("▁"), tokenizers.normalizers.Replace(" ", "▁")]
+    )
+    library.pre_tokenizer = tokenizers.pre_tokenizers.Split("▁", "merged_with_next")
+    steps = [tokenizers.decoders.Replace("▁", " "), tokenizers.decoders.ByteFallback(), tokenizers.decoders.Fuse()]
+    library.decoder = tokenizers.decoders.Sequence([*steps, tokenizers.decoders.Strip(" ", 1, 0)])
+    return Tokenizer(library.to_str().encode())
+
+
+class TestWhatComesAfter:
+    def test_keeps_the_space_before_its_first_word(self):
+        tokenizer = words_with_spaces()
+        [[the, crow, sang]], _ = tokenizer.encode(["the crow sang"])
+        assert tokenizer.decode([crow, sang], after=[the]) == " crow sang"
+        assert tokenizer.decode([], after=[the]) == ""
+
+    def test_has_no_space_where_a_text_begins(self):
+        tokenizer = words_with_spaces()
+        [[the, crow]], _ = tokenizer.encode(["the crow"])
+        assert tokenizer.decode([the, crow]) == "the crow"
+
+    def test_is_told_alone_where_it_changes_what_stood_before(self):
+        # Two bytes of one letter: the first alone is none.
+        assert words_with_spaces().decode([6, 1], after=[5]) == "\ufffd the"
