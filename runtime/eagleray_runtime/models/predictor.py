@@ -1,5 +1,6 @@
 """What computes a finished model's outputs: in serving, and to evaluate it."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -31,8 +32,11 @@ class Writer(Protocol):
         """Where it computes: cpu or cuda."""
         ...
 
-    def __call__(self, text: Sequence[int], most: int, temperature: float, seed: int) -> list[int]:
-        """At most so many tokens after those of a text, up to its end; at temperature 0 the likeliest, else drawn by the seed."""
+    def __call__(self, text: Sequence[int], most: int, temperature: float, seed: int, gone: threading.Event) -> list[int]:
+        """At most so many tokens after those of a text, up to its end; at temperature 0 the likeliest, else drawn by the seed.
+
+        No more tokens follow once `gone` is set.
+        """
         ...
 
 

@@ -1,5 +1,6 @@
 """What goes on with a text: a decoder, token by token."""
 
+import threading
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -22,8 +23,8 @@ class TorchWriter:
         self._network.set_parameters(parameters)
         self._network.to(self.device).eval()
 
-    def __call__(self, text: Sequence[int], most: int, temperature: float, seed: int) -> list[int]:
-        """At most so many tokens after those of a text, up to its end.
+    def __call__(self, text: Sequence[int], most: int, temperature: float, seed: int, gone: threading.Event) -> list[int]:
+        """At most so many tokens after those of a text, up to its end, and no more once `gone` is set.
 
         Temperature 0 takes the likeliest token each time; above, one is drawn by softmax(logits / temperature) and the seed.
         When there are as many tokens as the model sees at a time, the earlier half is forgotten.
@@ -33,7 +34,7 @@ class TorchWriter:
         written: list[int] = []
         ahead, seen = tokens, None
         with torch.inference_mode():
-            while len(written) < most:
+            while len(written) < most and not gone.is_set():
                 logits, seen = self._network.next(torch.tensor([ahead], device=self.device), seen)
                 if temperature:
                     token = int(torch.multinomial(_shares(logits[0], temperature), 1, generator=random))

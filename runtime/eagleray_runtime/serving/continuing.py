@@ -1,5 +1,6 @@
 """How texts go on."""
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,8 +47,9 @@ class Continuing:
             SEED: "parameter of a request: seed of what is drawn, unset 0",
         }
 
-    def __call__(self, inputs: Tensors, parameters: Mapping[str, Any]) -> dict[str, AnyArray]:
-        """`continuation`, object [rows]: what comes after each text, up to its end or the most tokens.
+    def __call__(self, inputs: Tensors, parameters: Mapping[str, Any], gone: threading.Event) -> dict[str, AnyArray]:
+        """`continuation`, object [rows]: what comes after each text, up to its end or the most tokens, or as far as it has
+        come when the client has gone.
 
         Raises:
             BadTensorError: the inputs or parameters are not those of the model.
@@ -63,7 +65,7 @@ class Continuing:
         if type(temperature) not in (int, float) or not 0 <= temperature <= HOTTEST:
             raise BadTensorError(f"parameter {TEMPERATURE}: expected a number from 0 to {HOTTEST:g}")
         tokens, _ = self._tokenizer.encode([text or "" for text in texts])
-        written = [self._write(text, most, temperature, seed + number) for number, text in enumerate(tokens)]
+        written = [self._write(text, most, temperature, seed + number, gone) for number, text in enumerate(tokens)]
         continuations = [self._tokenizer.decode(new, after=text) for text, new in zip(tokens, written, strict=True)]
         return {"continuation": np.array(continuations, dtype=np.object_)}
 

@@ -2,7 +2,8 @@
 
 Serve takes the function `lean` from `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH` of the pods' environment. For each request
 Serve would start a task that watches for the client to go away, draw two random ids and decode every header, those that the
-load balancer added too. An inference of a few microseconds needs none of it; token streams do, so only `.../infer` is lean.
+load balancer added too. An inference of a few microseconds needs none of it; token streams do, so only `.../infer` is lean. The
+application itself watches for the client of an answer that takes long.
 """
 
 import itertools

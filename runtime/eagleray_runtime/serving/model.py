@@ -1,5 +1,6 @@
 """One loaded bundle: tensors in, tensors out."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -16,6 +17,8 @@ from eagleray_runtime.serving.tensors import Tensor
 from eagleray_runtime.storage import Store
 
 NO_PARAMETERS: Mapping[str, Any] = MappingProxyType({})
+NOBODY_GONE = threading.Event()
+"""Never set."""
 
 
 class Answering(Protocol):
@@ -32,8 +35,8 @@ class Answering(Protocol):
     byte_work: int
     device: str
 
-    def __call__(self, inputs: Sequence[Tensor], parameters: Mapping[str, Any]) -> dict[str, AnyArray]:
-        """Outputs by name, of inputs and parameters of a request.
+    def __call__(self, inputs: Sequence[Tensor], parameters: Mapping[str, Any], gone: threading.Event) -> dict[str, AnyArray]:
+        """Outputs by name, of inputs and parameters of a request; of any use no more once the client has gone.
 
         Raises:
             BadTensorError: they are not those of the model.
@@ -68,13 +71,18 @@ class ServedModel:
             },
         }
 
-    def infer(self, inputs: Sequence[Tensor], parameters: Mapping[str, Any] = NO_PARAMETERS) -> dict[str, AnyArray]:
+    def infer(
+        self,
+        inputs: Sequence[Tensor],
+        parameters: Mapping[str, Any] = NO_PARAMETERS,
+        gone: threading.Event = NOBODY_GONE,
+    ) -> dict[str, AnyArray]:
         """Outputs by name, as `Predicting` or `Continuing` has them.
 
         Raises:
             BadTensorError: the inputs or parameters are not those of the model.
         """
-        return self._answer(inputs, parameters)
+        return self._answer(inputs, parameters, gone)
 
 
 def load_model(config: ServingConfig) -> ServedModel:

@@ -1,5 +1,6 @@
 """Numbers or classes of rows."""
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,9 +29,10 @@ class Predicting:
         self.work = manifest.architecture.work + self._inputs.work
         self.byte_work = self._inputs.byte_work
 
-    def __call__(self, inputs: Tensors, parameters: Mapping[str, Any]) -> dict[str, AnyArray]:
+    def __call__(self, inputs: Tensors, parameters: Mapping[str, Any], gone: threading.Event) -> dict[str, AnyArray]:
         """Outputs by name: `prediction` float64 [rows], or `label` object [rows] with `probabilities` float64 [rows, classes],
-        which a perceptron has not: its `scores` take their place. There are no parameters.
+        which a perceptron has not: its `scores` take their place. There are no parameters, and
+        nothing stops on the way.
 
         Raises:
             BadTensorError: the inputs are not those of the model.

@@ -7,6 +7,7 @@ inference results are serialised once.
 import asyncio
 import logging
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
@@ -18,7 +19,7 @@ import orjson
 
 from eagleray_runtime.errors import RuntimeFailure
 from eagleray_runtime.serving.metering import Meter
-from eagleray_runtime.serving.model import ServedModel
+from eagleray_runtime.serving.model import NOBODY_GONE, ServedModel
 from eagleray_runtime.serving.tensors import BadTensorError, Tensor, binary_texts, decode, parameters_of
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,9 @@ JSON, OCTETS = b"application/json", b"application/octet-stream"
 READABLE = frozenset({JSON, OCTETS, b"application/x-www-form-urlencoded"})
 """Content types of a request; the last is what `curl -d @request.json` says of any body."""
 
+CLIENT_GONE = 499
+"""Status by which a request is counted whose client did not wait for the answer; HTTP has none, servers have agreed on it."""
+
 HEADER_LENGTH = b"inference-header-content-length"
 TEXT_HEADERS = (b"content-type", b"content-length", b"content-encoding", HEADER_LENGTH)
 
@@ -45,7 +49,7 @@ TEXT_HEADERS = (b"content-type", b"content-length", b"content-encoding", HEADER_
 class RequestRefusedError(Exception):
     """The request is answered with an error."""
 
-    def __init__(self, status: HTTPStatus, message: str) -> None:
+    def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
 
@@ -110,6 +114,9 @@ class OpenInference:
                     f"the model did not answer for an unexpected error ({type(error).__name__}: {error}): "
                     "the replica's log tells where; if the request is as the model's metadata say, report it"
                 )
+            except asyncio.CancelledError:
+                self._meter.answered(CLIENT_GONE, self._clock() - began)
+                raise
             self._meter.answered(answer.status, self._clock() - began)
         else:
             answer = self._page(path, scope["method"])
@@ -145,13 +152,13 @@ class OpenInference:
         body = await _body(receive, headers.get(b"content-length"))
         header_length = headers.get(HEADER_LENGTH)
         if len(body) > LARGE_BODY:
-            return await asyncio.to_thread(lambda: self._computed(self._read(body, header_length)))
+            return await _beside(lambda gone: self._computed(self._read(body, header_length), gone), receive)
         request = self._read(body, header_length)
         values = request.tensors[0].values
         rows = len(values) if values.ndim else 0
         if rows * self._model.work + len(body) * self._model.byte_work > LONG_WORK:
-            return await asyncio.to_thread(self._computed, request)
-        return self._computed(request)
+            return await _beside(lambda gone: self._computed(request, gone), receive)
+        return self._computed(request, NOBODY_GONE)
 
     def _read(self, body: bytes, header_length: bytes | None) -> Request:
         request, binary = _parse(body, header_length)
@@ -189,8 +196,8 @@ class OpenInference:
             wanted[name] = own.get("binary_data", binary) is True
         return wanted
 
-    def _computed(self, request: Request) -> Answer:
-        results = self._model.infer(request.tensors, request.parameters)
+    def _computed(self, request: Request, gone: threading.Event) -> Answer:
+        results = self._model.infer(request.tensors, request.parameters, gone)
         blobs: list[bytes] = []
         outputs = []
         for name, as_binary in request.wanted.items():
@@ -214,6 +221,33 @@ class OpenInference:
         return Answer(HTTPStatus.OK, b"".join([head, *blobs]), len(head)) if blobs else Answer(HTTPStatus.OK, head)
 
 
+async def _beside(compute: Callable[[threading.Event], Answer], receive: Receive) -> Answer:
+    """Compute an answer in a thread, which is told when the client goes.
+
+    Serve does not watch for that: see `middleware`.
+    """
+    gone = threading.Event()
+    work = asyncio.create_task(asyncio.to_thread(compute, gone))
+    left = asyncio.create_task(_disconnected(receive))
+    try:
+        await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        gone.set()
+        # Until the thread has stopped, for the replica is busy with the request.
+        await work
+        raise _gone()
+    finally:
+        gone.set()
+        left.cancel()
+        work.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def _require_readable(headers: dict[bytes, bytes]) -> None:
     type_ = headers.get(b"content-type", JSON).split(b";", 1)[0].strip().lower()
     if type_ not in READABLE:
@@ -229,7 +263,7 @@ async def _body(receive: Receive, announced: bytes | None) -> bytes:
         raise _too_large()
     message = await receive()
     if message["type"] == "http.disconnect":
-        raise RequestRefusedError(HTTPStatus.BAD_REQUEST, "the client went away before the request was complete")
+        raise _gone()
     body: bytes = message.get("body", b"")
     if not message.get("more_body"):
         return body
@@ -237,12 +271,16 @@ async def _body(receive: Receive, announced: bytes | None) -> bytes:
     while message.get("more_body"):
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise RequestRefusedError(HTTPStatus.BAD_REQUEST, "the client went away before the request was complete")
+            raise _gone()
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > LARGEST_BODY:
             raise _too_large()
     return b"".join(parts)
+
+
+def _gone() -> RequestRefusedError:
+    return RequestRefusedError(CLIENT_GONE, "the client went away before it was answered")
 
 
 def _too_large() -> RequestRefusedError:

@@ -1,5 +1,6 @@
 """The Open Inference Protocol against the ASGI application itself."""
 
+import asyncio
 import json
 import struct
 import threading
@@ -47,6 +48,7 @@ class Client:
         self.model = load_model(config)
         self.app = OpenInference(self.model, self.meter)
         self.root_path = root_path
+        self.leaving = asyncio.Event()
 
     async def __call__(self, method, path, body=b"", headers=(), pieces=1):
         if not isinstance(body, bytes):
@@ -59,7 +61,10 @@ class Client:
         sent = []
 
         async def receive():
-            return messages.pop(0)
+            if messages:
+                return messages.pop(0)
+            await self.leaving.wait()
+            return {"type": "http.disconnect"}
 
         async def send(message):
             sent.append(message)
@@ -426,6 +431,55 @@ async def test_an_error_that_nothing_expects_is_answered_counted_and_logged(plan
     assert (status, plane.meter.statuses) == (500, [500])
     assert "an unexpected error (TypeError: half a model ?): the replica's log tells where" in answer["error"]
     assert 'raise TypeError("half a model' in caplog.text
+
+
+@pytest.fixture
+async def endless(plane, monkeypatch):
+    """A model that goes on until it hears that the client has gone, and then has come to its end."""
+    ended = threading.Event()
+
+    def infer(_tensors, _parameters, gone):
+        loop.call_soon_threadsafe(plane.began.set)
+        assert gone.wait(60)
+        ended.set()
+        return {"prediction": np.zeros(1)}
+
+    loop = asyncio.get_running_loop()
+    plane.began, plane.ended = asyncio.Event(), ended
+    monkeypatch.setattr(protocol, "LONG_WORK", 1)
+    monkeypatch.setattr(plane.model, "infer", infer)
+    return plane
+
+
+async def test_a_model_stops_and_the_request_is_counted_when_the_client_goes(endless):
+    request = asyncio.create_task(endless.infer({"inputs": [X]}))
+    await endless.began.wait()
+    endless.leaving.set()
+    status, answer = await request
+    assert (status, answer["error"]) == (499, "the client went away before it was answered")
+    assert endless.ended.is_set()
+    assert endless.meter.statuses == [499]
+
+
+async def test_a_model_stops_and_the_request_is_counted_when_it_is_cancelled(endless):
+    request = asyncio.create_task(endless.infer({"inputs": [X]}))
+    await endless.began.wait()
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    assert await asyncio.to_thread(endless.ended.wait, 60)
+    assert endless.meter.statuses == [499]
+
+
+async def test_a_client_that_goes_before_its_request_is_complete_is_counted_as_gone(plane):
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        pass
+
+    await plane.app({"type": "http", "method": "POST", "path": "/v2/models/m/infer", "headers": []}, receive, send)
+    assert plane.meter.statuses == [499]
 
 
 async def test_lifespan_is_answered(plane):

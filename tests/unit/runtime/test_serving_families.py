@@ -1,9 +1,11 @@
 """The Open Inference Protocol of the families that only torch has: images, pictures, windows and text."""
 
+import asyncio
 import base64
 import json
 import struct
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -268,6 +270,26 @@ async def test_what_is_drawn_is_drawn_by_the_seed(story):
 async def test_parameters_that_are_none_are_refused(story, texts, parameters, message):
     status, answer = await story.infer({"inputs": [words(*["a"] * texts)], "parameters": parameters})
     assert (status, answer["error"]) == (400, message)
+
+
+async def test_writing_stops_when_the_client_goes(story, monkeypatch):
+    loop, network = asyncio.get_running_loop(), story.model._answer._write._network
+    steps = []
+    next_token = network.next
+
+    def counted(*args):
+        steps.append(args)
+        loop.call_soon_threadsafe(story.leaving.set)
+        time.sleep(0.01)
+        return next_token(*args)
+
+    monkeypatch.setattr(network, "next", counted)
+    status, _ = await story.infer({"inputs": [words("the fox")], "parameters": {"max_tokens": 4096}})
+    assert (status, story.meter.statuses) == (499, [499])
+    count = len(steps)
+    assert count < 1000
+    await asyncio.sleep(0.1)
+    assert len(steps) == count
 
 
 async def test_numpy_does_not_go_on_with_texts_and_says_who_does(story):
