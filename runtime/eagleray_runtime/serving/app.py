@@ -1,5 +1,6 @@
 """The Serve application: `eagleray_runtime.serving.app:build`."""
 
+import contextlib
 import gc
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ from eagleray_runtime.contract.names import CONFIG_DIRECTORY, CONFIG_FILE, CONFI
 from eagleray_runtime.serving.metering import RayMeter
 from eagleray_runtime.serving.model import load_model
 from eagleray_runtime.serving.protocol import OpenInference
-from eagleray_runtime.serving.tensors import decode
+from eagleray_runtime.serving.tensors import BadTensorError, decode
 
 ONGOING_REQUESTS = 1000
 QUEUED_REQUESTS = 2000
@@ -34,7 +35,9 @@ def build(args: dict[str, Any]) -> serve.Application:
     def open_inference() -> OpenInference:
         # Serve pickles an application object that is given to it, module state and all: only one made here is the replica's own.
         model = load_model(config)
-        model.infer([decode(tensor, None, model.files)[0] for tensor in model.example["inputs"]])
+        # To be warm. The example is a row of training, of which some hold numbers that the model gives no answer to.
+        with contextlib.suppress(BadTensorError):
+            model.infer([decode(tensor, None, model.files)[0] for tensor in model.example["inputs"]])
         # What is loaded stays: collecting it again and again costs several percent of the requests.
         gc.collect()
         gc.freeze()

@@ -204,6 +204,13 @@ async def test_null_is_a_missing_value_and_is_filled_as_in_training(plane):
     assert missing == filled
 
 
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+async def test_numbers_that_overflow_are_refused_by_the_name_of_their_column(plane):
+    status, answer = await plane.infer({"inputs": [tensor([3, 4, 1.7e308, 3], [2, 2])]})
+    assert status == 400
+    assert "the model's answer is not finite: of its inputs a holds the number that is farthest" in answer["error"]
+
+
 async def test_a_request_of_curl_needs_no_content_type(plane):
     status, _ = await plane.infer({"inputs": [X]}, headers=[(b"content-type", b"application/x-www-form-urlencoded")])
     assert status == 200

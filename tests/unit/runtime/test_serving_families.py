@@ -18,10 +18,12 @@ from eagleray_runtime.serving.model import load_model
 from tests.support.pictures import striped
 from tests.support.texts import reviews
 from tests.support.torch_runs import HereRun
-from tests.unit.runtime.test_serving import Client
+from tests.unit.runtime.test_serving import FLOWERS, Client
 
 pytestmark = pytest.mark.torch
 pytest.importorskip("torch")
+
+NOT_FINITE = pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
 
 
 def serving(config, engine="Torch"):
@@ -106,6 +108,28 @@ async def test_images_are_asked_for_as_numbers(squares):
     assert (status, "expected numbers [-1, 6, 6, 1]" in answer["error"]) == (400, True)
 
 
+@NOT_FINITE
+@pytest.mark.parametrize("value", [1e39, 1e300])
+async def test_images_that_overflow_are_refused(squares, value):
+    told = {"name": "image", "shape": [1, 6, 6, 1], "datatype": "FP64", "data": [value] * 36}
+    status, answer = await squares.infer({"inputs": [told]})
+    assert status == 400
+    assert "the model's answer is not finite: of its inputs image holds the number" in answer["error"]
+
+
+@NOT_FINITE
+async def test_numbers_that_overflow_in_single_precision_are_refused(job):
+    config = job(FLOWERS, family="MultilayerPerceptron", engine="Torch", training={"epochs": 3})
+    client = trained(config, {"configMapRef": {"name": "rows", "key": "rows.csv"}, "target": "y"})
+    words = {"name": "colour", "shape": [1], "datatype": "BYTES", "data": ["red"]}
+    size = {"name": "size", "shape": [1], "datatype": "FP64", "data": [1e30]}
+    status, answer = await client.infer({"inputs": [size, words]})
+    assert (status, all(map(np.isfinite, answer["outputs"][1]["data"]))) == (200, True)
+    status, answer = await client.infer({"inputs": [size | {"data": [1e42]}, words]})
+    assert status == 400
+    assert "of its inputs size holds the number" in answer["error"]
+
+
 async def test_numpy_does_not_serve_it_and_says_who_does(squares):
     with pytest.raises(ModelInvalid, match="kind Convolutional is computed by torch alone: set the engine to Torch"):
         load_model(squares.config.model_copy(update={"engine": blocks.Engine.NUMPY}))
@@ -118,6 +142,15 @@ def days(job):
     config = job(lines, family="RecurrentNetwork", engine="Torch", training={"epochs": 3})
     source = {"configMapRef": {"name": "rows", "key": "rows.csv"}, "target": "y"}
     return trained(config, source | {"sequence": {"timeColumn": "t", "windowSteps": 3}})
+
+
+@NOT_FINITE
+async def test_windows_without_a_finite_answer_are_refused_by_the_name_of_a_column(days, monkeypatch):
+    predict = days.model._answer._predict
+    monkeypatch.setattr(days.model._answer, "_predict", lambda rows: predict(rows) * np.inf)
+    status, answer = await days.infer(days.model.example)
+    assert status == 400
+    assert "of its inputs y holds the number" in answer["error"]
 
 
 async def test_windows_with_words_are_asked_for_column_by_column(days):
@@ -195,6 +228,15 @@ async def test_a_long_text_is_read_beside_the_event_loop(moods, monkeypatch, tex
 async def test_what_is_no_text_is_refused(moods, tensor, message):
     status, answer = await moods.infer({"inputs": [tensor]})
     assert (status, answer["error"]) == (400, message)
+
+
+@NOT_FINITE
+async def test_a_model_that_tells_nothing_of_any_text_is_to_blame_itself(moods, monkeypatch):
+    predict = moods.model._answer._predict
+    monkeypatch.setattr(moods.model._answer, "_predict", lambda rows: predict(rows) * np.nan)
+    status, answer = await moods.infer({"inputs": [words("good")]})
+    assert (status, moods.meter.statuses) == (500, [500])
+    assert "the model's answer is not finite, and no number of the request can be why" in answer["error"]
 
 
 def test_a_tokenizer_that_was_changed_is_not_read(moods):
