@@ -6,7 +6,7 @@ little-endian, and `parameters.binary_data_size` says how many. BYTES elements t
 
 import base64
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,8 +75,12 @@ def decode(tensor: Any, binary: memoryview | None, files: Collection[str] = ()) 
         )
     elif "data" in tensor:
         values = _texts(name, tensor["data"]) if text else _numbers(name, tensor["data"])
+        if values.ndim > 1 and values.size and _long(values.shape) != _long(shape):
+            raise BadTensorError(
+                f"input {name}: data is nested as {list(values.shape)}, and shape says {shape}: correct one, or send it flat"
+            )
         if text and name in files:
-            values = _files(name, values)
+            values = _files(name, values.ravel())
     else:
         raise BadTensorError(f"input {name}: data is missing")
     try:
@@ -117,22 +121,26 @@ def _numbers(name: str, data: Any) -> AnyArray:
         flat = values.ravel().tolist()
         if values.dtype.kind != "O" or not all(value is None or type(value) in (int, float) for value in flat):
             raise BadTensorError(f"input {name}: data must hold numbers, or null for a missing one")
-        return np.array([np.nan if value is None else float(value) for value in flat])
+        return np.array([np.nan if value is None else float(value) for value in flat]).reshape(values.shape)
     return values.astype(np.float64)
 
 
 def _texts(name: str, data: Any) -> Texts:
-    flat: list[Any] = []
-    stack = [data]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, list):
-            stack.extend(reversed(item))
-        elif item is None or isinstance(item, str):
-            flat.append(item or None)
-        else:
-            raise BadTensorError(f"input {name}: data must hold strings, or null for a missing one")
-    return np.array(flat, dtype=np.object_)
+    values = np.array(data, dtype=np.object_)
+    flat = values.ravel()
+    for place, item in enumerate(flat.tolist()):
+        if item is not None and not isinstance(item, str):
+            raise BadTensorError(
+                f"input {name}: data must hold strings, or null for a missing one, flat or in lists of equal length"
+            )
+        if item == "":
+            flat[place] = None
+    return flat.reshape(values.shape)
+
+
+def _long(shape: Iterable[int]) -> list[int]:
+    """A shape without its dimensions of 1, which change no order: examples of windows lack the first one."""
+    return [size for size in shape if size != 1]
 
 
 def _numbers_of(name: str, content: memoryview, dtype: np.dtype[Any]) -> AnyArray:

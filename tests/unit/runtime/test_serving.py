@@ -170,8 +170,9 @@ async def test_metadata_of_text_columns_is_a_tensor_a_column(flowers):
         [tensor([3.0, 4.0, 0.0, 0.0], [2, 2], datatype="FP32")],
         [column("b", [4, 0]), column("a", [3, 0])],
         [tensor([4, 0], [2, 1], "b"), column("a", [3, 0], "UINT8")],
+        [tensor([[4], [0]], [2], "b"), tensor([[3, 0]], [2, 1], "a")],
     ],
-    ids=["flat", "nested", "whole numbers", "single precision", "by column", "by column in a matrix"],
+    ids=["flat", "nested", "whole numbers", "single precision", "by column", "by column in a matrix", "in lists of one"],
 )
 async def test_numeric_rows_may_come_as(plane, inputs):
     status, answer = await plane.infer({"id": "7", "inputs": inputs})
@@ -195,6 +196,12 @@ async def test_only_the_outputs_that_are_asked_for_are_sent_in_that_order(flower
     body = {"inputs": [column("size", [0]), column("colour", ["red"], "BYTES")]}
     _, answer = await flowers.infer(body | {"outputs": [{"name": "probabilities"}, {"name": "label"}]})
     assert [output["name"] for output in answer["outputs"]] == ["probabilities", "label"]
+
+
+async def test_null_may_stand_in_nested_rows(plane):
+    flat = await plane.infer({"inputs": [tensor([None, 4, 1, None], [2, 2])]})
+    assert flat[0] == 200
+    assert await plane.infer({"inputs": [tensor([[None, 4], [1, None]], [2, 2])]}) == flat
 
 
 async def test_null_is_a_missing_value_and_is_filled_as_in_training(plane):
@@ -288,6 +295,20 @@ REFUSED = {
     "has text for numbers": ({"inputs": [tensor(["3", "4"], [1, 2])]}, "must hold numbers"),
     "has one text among numbers": ({"inputs": [tensor([3, "4"], [1, 2])]}, "must hold numbers"),
     "has rows of unequal length": ({"inputs": [tensor([[3], [4, 5]], [1, 2])]}, "lists of equal length"),
+    "has rows nested otherwise than the shape says": (
+        {"inputs": [tensor([[1, 2, 3], [4, 5, 6]], [3, 2])]},
+        r"features: data is nested as \[2, 3\], and shape says \[3, 2\]",
+    ),
+    "has a missing value in rows nested otherwise": ({"inputs": [tensor([[1, None, 3], [4, 5, 6]], [3, 2])]}, "is nested as"),
+    "has texts nested otherwise": (
+        {"inputs": [tensor([["a", None, ""], ["b", "c", "d"]], [3, 2], datatype="BYTES")]},
+        r"nested as \[2, 3\]",
+    ),
+    "has texts in lists of unequal length": (
+        {"inputs": [tensor([["a"], ["b", "c"]], [3], datatype="BYTES")]},
+        "flat or in lists of equal length",
+    ),
+    "has a number among texts": ({"inputs": [tensor(["a", 0], [2], datatype="BYTES")]}, "must hold strings"),
     "has BYTES for numbers": ({"inputs": [tensor(["3", "4"], [1, 2], datatype="BYTES")]}, "is BYTES, expected a number"),
     "lacks a column": ({"inputs": [column("a", [1])]}, "inputs missing: b"),
     "has an unknown input": ({"inputs": [column("z", [1])]}, "input z is not one of the model"),
