@@ -1,11 +1,12 @@
 """The same model served three ways on a real cluster, in one run: by a ModelDeployment, by a hand-written RayService with Ray
 Serve's defaults, and by the same callable on bare uvicorn in a pod.
 
-    python3 -m tests.cluster exec -- .venv/bin/python -m bench.serving_cluster [--seconds 4] [--rounds 3] [--starts 2]
+    python3 -m tests.cluster exec -- .venv/bin/python -m bench.serving_cluster [--store-secret FILE]
 
-Needs kubectl with a cluster on which the operator runs and whose Services can be reached from here. Two ratios of starting
-(apply until the first answer through the Service) and two of requests per second at 32 connections come out; single times
-of a shared machine say little.
+Needs kubectl with a cluster on which the operator runs and whose Services can be reached from here, as after `make demo-cluster`
+(of whose model store FILE is the Secret: `kubectl -n eagleray-demo get secret model-store -o yaml`, without its namespace).
+Two ratios of starting (apply until the first answer through the Service) and two of requests per second at 32 connections
+come out; single times of a shared machine say little.
 """
 
 import argparse
@@ -196,7 +197,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one load, in seconds")
     parser.add_argument("--rounds", type=int, default=3, help="how often each variant has its turn under load")
     parser.add_argument("--starts", type=int, default=2, help="how often each of the two is started")
-    parser.add_argument("--store-secret", default="", help="YAML of the Secret that the model store needs")
+    parser.add_argument("--store-secret", default="", help="file of the Secret that the model store needs")
     arguments = parser.parse_args()
     subprocess.run(["kubectl", "create", "namespace", NAMESPACE], capture_output=True, check=False)
     if arguments.store_secret:
