@@ -13,6 +13,7 @@ from eagleray_runtime.contract.reports import FailureReason
 from eagleray_runtime.data.dataset import Dataset
 from eagleray_runtime.data.loading import Cleaned, clean, folds, prepare
 from eagleray_runtime.data.rows import Rows
+from eagleray_runtime.data.splitting import NO_ROWS
 from eagleray_runtime.errors import ModelInvalid, RuntimeFailure, StoreRefused
 from eagleray_runtime.models.network import Network
 from eagleray_runtime.models.predictor import evaluating
@@ -32,7 +33,6 @@ from eagleray_runtime.training.trials import Ended
 log = logging.getLogger(__name__)
 
 LONGEST_MESSAGE = 500
-NO_ROWS = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)

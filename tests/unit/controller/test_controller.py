@@ -40,17 +40,24 @@ def store() -> MemoryCluster:
     return MemoryCluster()
 
 
+async def trained_and_served(running: Running) -> None:
+    """A job and the deployment that follows it, applied together, at their end."""
+    store = running.store
+    await store.put(fresh(job_manifest()))
+    await store.put(fresh(deployment_manifest(**FOLLOWS)))
+    await running.until(JOB, "Progressing", "Starting")
+    await running.until(DEPLOYMENT, "Progressing", "WaitingForJob")
+    assert await running.controller.submit(of_job(progress(), store)) == 202
+    await running.until(JOB, "Succeeded", "Training")
+    assert await running.controller.submit(of_job(result(), store)) == 200
+    await running.until(JOB, "Succeeded", "Completed")
+    await running.until(DEPLOYMENT, "Progressing", "RolledOut")
+
+
 async def test_train_gate_and_serve_in_one_apply(store):
     FakeKubeRay(store)
     async with Running(store) as running:
-        await store.put(fresh(job_manifest()))
-        await store.put(fresh(deployment_manifest(**FOLLOWS)))
-        await running.until(JOB, "Progressing", "Starting")
-        await running.until(DEPLOYMENT, "Progressing", "WaitingForJob")
-        assert await running.controller.submit(of_job(progress(), store)) == 202
-        await running.until(JOB, "Succeeded", "Training")
-        assert await running.controller.submit(of_job(result(), store)) == 200
-        await running.until(JOB, "Succeeded", "Completed")
+        await trained_and_served(running)
         served = await running.until(DEPLOYMENT, "Ready", "Serving")
         trained = await store.get(JOB)
     assert served["status"]["model"]["digest"] == trained["status"]["model"]["digest"]
@@ -59,13 +66,7 @@ async def test_train_gate_and_serve_in_one_apply(store):
 async def test_a_deployment_whose_job_is_deleted_scales_and_is_repaired(store):
     FakeKubeRay(store)
     async with Running(store) as running:
-        await store.put(fresh(job_manifest()))
-        await store.put(fresh(deployment_manifest(**FOLLOWS)))
-        await running.until(JOB, "Progressing", "Starting")
-        assert await running.controller.submit(of_job(progress(), store)) == 202
-        await running.until(JOB, "Succeeded", "Training")
-        assert await running.controller.submit(of_job(result(), store)) == 200
-        await running.until(DEPLOYMENT, "Progressing", "RolledOut")
+        await trained_and_served(running)
         await store.delete(JOB, (await store.get(JOB))["metadata"]["uid"])
         await running.until(DEPLOYMENT, "Accepted", "ReferenceNotFound")
         await store.patch(DEPLOYMENT, [{"op": "add", "path": "/spec/replicas", "value": 5}])

@@ -5,7 +5,6 @@ import base64
 import json
 import struct
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -322,16 +321,14 @@ async def test_writing_stops_when_the_client_goes(story, monkeypatch):
     def counted(*args):
         steps.append(args)
         loop.call_soon_threadsafe(story.leaving.set)
-        time.sleep(0.01)
+        # A turn of the loop for each step: it hears of the client while the model writes.
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(60)
         return next_token(*args)
 
     monkeypatch.setattr(network, "next", counted)
     status, _ = await story.infer({"inputs": [words("the fox")], "parameters": {"max_tokens": 4096}})
     assert (status, story.meter.statuses) == (499, [499])
-    count = len(steps)
-    assert count < 1000
-    await asyncio.sleep(0.1)
-    assert len(steps) == count
+    assert len(steps) < 20
 
 
 async def test_numpy_does_not_go_on_with_texts_and_says_who_does(story):
