@@ -21,6 +21,9 @@ class ConvolutionalNetwork(TorchNetwork):
         self.convolutions = torch.nn.ModuleList(
             torch.nn.Conv2d(inputs, outputs, size, dtype=dtype) for inputs, outputs in pairwise(channels)
         )
+        if architecture.inputs == 1:
+            # Of one channel the gradient comes in this order, and DDP warns of parameters that are in another.
+            self.convolutions[0].to(memory_format=torch.channels_last)
         # Of a kernel of even size the larger part of the border is right and below, as torch's own "same" has it.
         self._border = ((size - 1) // 2, size // 2) * 2
         self.normalizations = torch.nn.ModuleList(

@@ -38,7 +38,7 @@ def replicated(network: torch.nn.Module, group: Group, compression: Compression,
         steps: of the whole training.
     """
     _share_statistics(network, group)
-    model = DistributedDataParallel(network, process_group=group)
+    model = DistributedDataParallel(network, process_group=group, gradient_as_bucket_view=True)
     if compression is Compression.POWER_SGD:
         # With what is left out carried over, torch wants two whole steps at least.
         state = powerSGD_hook.PowerSGDState(group, POWER_SGD_RANK, start_powerSGD_iter=max(2, steps // 10))

@@ -44,6 +44,21 @@ def test_another_seed_trains_another_model(digits):
     assert not np.array_equal(one.state["convolutions.0.weight"], other.state["convolutions.0.weight"])
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_gradients_are_laid_out_as_their_parameters_so_that_workers_exchange_them_as_they_are(channels):
+    from eagleray_runtime.models.torch_convolutional import ConvolutionalNetwork
+
+    architecture = Convolutional.model_validate(
+        {"height": 6, "width": 6, "inputs": channels, "channels": [4], "kernelSize": 3, "pooling": "Max"}
+        | {"normalization": "Layer", "hidden": [4], "outputs": 2, "activation": "ReLU", "head": "Softmax"}
+    )
+    network = ConvolutionalNetwork(architecture, torch.float32)
+    network(torch.randn(8, 6, 6, channels)).sum().backward()
+    kernels = network.convolutions[0].weight
+    assert kernels.is_contiguous()
+    assert kernels.grad.stride() == kernels.stride()
+
+
 def test_it_computes_convolution_scale_activation_pooling_and_layers_in_this_order():
     from eagleray_runtime.models.torch_predictor import TorchPredictor
 
