@@ -68,14 +68,22 @@ def answers(head: Head, target: Affine, outputs: Floats, y: AnyArray) -> Answere
     if head == "NextToken":
         return Pieces(outputs.sum(axis=1), y)
     if head == "Identity":
-        return Numbers(y * target.scale + target.offset, outputs[:, 0] * target.scale + target.offset)
+        return Numbers(_unscaled(target, y), outputs[:, 0] * target.scale + target.offset)
     scores = outputs if head == "Argmax" else log_probabilities(head, outputs)
     return Classes(y, class_numbers(head, outputs), scores)
 
 
+def _unscaled(target: Affine, y: AnyArray) -> Floats:
+    """Targets in their own unit, 0 again where scaling and undoing it has left of a 0 but rounding."""
+    right = y * target.scale + target.offset
+    return np.where(np.abs(right) > 4 * np.finfo(y.dtype).eps * abs(target.offset), right, 0.0)
+
+
 def _r2(of: Numbers) -> float:
-    spread = float(((of.right - of.right.mean()) ** 2).sum())
-    return 1.0 - float(((of.answered - of.right) ** 2).sum()) / spread if spread > 0 else np.nan
+    if of.right.min() == of.right.max():
+        # Their mean is theirs but for rounding, which is no spread.
+        return np.nan
+    return 1.0 - float(((of.answered - of.right) ** 2).sum() / ((of.right - of.right.mean()) ** 2).sum())
 
 
 def _mse(of: Numbers) -> float:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from eagleray_runtime.data.scaling import Affine
+from eagleray_runtime.contract.blocks import Scaling
+from eagleray_runtime.data.scaling import Affine, fitted
 from eagleray_runtime.models.losses import log_softmax
 from eagleray_runtime.training import metrics
 from eagleray_runtime.training.evaluation import intervals
@@ -79,6 +80,7 @@ def test_metrics_of_numbers_are_in_their_own_unit():
 
 UNDEFINED = {
     "R2 of a target that never changes": ("R2", Numbers(np.ones(5), np.arange(5.0))),
+    "R2 of one whose mean is rounded": ("R2", Numbers(np.full(3, 0.1), np.arange(3.0))),
     "a share of a right answer of zero": ("MAPE", Numbers(np.array([0.0, 1.0]), np.ones(2))),
     "pairs of one class alone": ("ROCAUC", Classes(np.zeros(5, int), np.zeros(5, int), log_softmax(np.ones((5, 2))))),
 }
@@ -89,6 +91,19 @@ def test_what_is_not_defined_is_not_a_number(what):
     name, of = UNDEFINED[what]
     assert np.isnan(metrics.value(name, of))
     assert intervals(of, [name], 95, np.random.default_rng(0)) == {} or name == "MAPE"
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("scaling", ["Standard", "MinMax"])
+def test_a_target_of_zero_is_zero_again_whatever_scaled_it(scaling, dtype):
+    values = np.random.default_rng(0).normal(300.0, 7.0, (500, 20))
+    values[:, 0] = 0.0
+    for row in values:
+        scaled = fitted(row, Scaling(scaling))
+        y = ((row - scaled.offset) / scaled.scale).astype(dtype)
+        of = metrics.answers("Identity", scaled, np.zeros((20, 1)), y)
+        assert np.isnan(metrics.value("MAPE", of))
+        assert of.right == pytest.approx(row, rel=1e-5)
 
 
 def test_an_interval_holds_the_truth_as_often_as_it_says():
