@@ -55,7 +55,9 @@ class Axis:
         if logarithmic and math.log10(high / low) < 1e-12:
             return cls(label, low / 3, high * 3, logarithmic)
         if not logarithmic and high - low < 1e-12 * max(1.0, abs(high)):
-            return cls(label, low - 0.5, high + 0.5)
+            # Half of one is lost beside a number beyond 2^53.
+            room = max(0.5, abs(high) * 1e-3)
+            return cls(label, low - room, high + room)
         return cls(label, low, high, logarithmic)
 
     def share(self, value: float) -> float:

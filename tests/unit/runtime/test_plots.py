@@ -140,6 +140,12 @@ def test_residuals_are_right_less_answered_over_what_was_answered():
     assert f"mean {errors.mean():.4g}" in next(root.iter(f"{SVG}desc")).text
 
 
+@pytest.mark.parametrize("answered", [0.0, 5.0, -1.7e18, 1e300])
+def test_an_axis_has_room_around_a_number_that_never_changes_however_large(answered):
+    [plot] = plots(Numbers(np.full(3, answered) + 1, np.full(3, answered)), "test", [], "time")
+    assert {float(dot.get("cx")) for dot in read(plot).iter(f"{SVG}circle")} == {(LEFT + WIDTH - RIGHT) / 2}
+
+
 def test_the_loss_curve_draws_both_losses_on_a_logarithmic_axis():
     history = [HistoryPoint(epoch=epoch, training=1 / epoch, validation=2 / epoch) for epoch in range(1, 9)]
     root = read(loss_curve(history, "a <b> & c"))
