@@ -4,9 +4,11 @@ import json
 import statistics
 from collections.abc import Callable, Iterable
 
+from eagleray_runtime.contract.config import Location
 from eagleray_runtime.contract.reports import Metric
 from eagleray_runtime.data.dataset import Dataset
 from eagleray_runtime.storage import Store
+from eagleray_runtime.training.engines import below
 
 FOLDS = "folds.json"
 
@@ -14,20 +16,26 @@ Scores = dict[str, float]
 """Metrics of one fold by name."""
 
 
-def cross_validate(folds: Iterable[Dataset], score: Callable[[int, Dataset], Scores], checkpoints: Store) -> list[Metric]:
+def cross_validate(
+    folds: Iterable[Dataset], score: Callable[[int, Dataset, Location], Scores], checkpoints: Location
+) -> list[Metric]:
     """Mean and deviation over the folds of each metric that all of them have.
 
-    `score` trains on a fold (numbered from 0) and measures what comes of it. What is measured is kept beside the checkpoints,
-    so that another attempt goes on with the fold that was interrupted.
+    `score` trains on a fold (numbered from 0), its checkpoints in the place that it is given, and measures what comes of it.
+    What is measured is kept beside that place, which is emptied then, so that another attempt goes on with the fold that was
+    interrupted.
 
     Raises:
         StoreRefused: the store does not give or take a file.
     """
-    done: list[Scores] = json.loads(checkpoints.read(FOLDS)) if checkpoints.exists(FOLDS) else []
+    kept = Store(checkpoints)
+    done: list[Scores] = json.loads(kept.read(FOLDS)) if kept.exists(FOLDS) else []
     for number, dataset in enumerate(folds):
         if number >= len(done):
-            done.append(score(number, dataset))
-            checkpoints.write(FOLDS, json.dumps(done, allow_nan=False).encode())
+            place = below(checkpoints, f"fold-{number}")
+            done.append(score(number, dataset, place))
+            kept.write(FOLDS, json.dumps(done, allow_nan=False).encode())
+            Store(place).remove_folder()
     return [
         Metric(
             name=name,

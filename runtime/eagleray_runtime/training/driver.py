@@ -16,7 +16,7 @@ from eagleray_runtime.bundle.plots import Plot
 from eagleray_runtime.bundle.reading import read_manifest
 from eagleray_runtime.bundle.writing import saved_model, write_bundle
 from eagleray_runtime.contract.blocks import Engine, Loading
-from eagleray_runtime.contract.config import TrainingConfig
+from eagleray_runtime.contract.config import Location, TrainingConfig
 from eagleray_runtime.contract.names import CONFIG_DIRECTORY, CONFIG_FILE, CONFIG_PATH_ENV
 from eagleray_runtime.contract.reports import (
     Choice,
@@ -125,7 +125,7 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
     needs = estimate(plan, config.engine, config.workers, counted, trainings)
     progress.estimated(needs, after_training(plan, counted))
     progress.stage(Stage.TRAINING)
-    over_folds = _cross_validate(config, cleaned, checkpoints, progress)
+    over_folds = _cross_validate(config, cleaned, progress)
     outcome = train(config, plan, dataset, progress)
     progress.trained(outcome)
     progress.stage(Stage.EVALUATING)
@@ -138,21 +138,20 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
     return result.model_copy(update={"progress": told})
 
 
-def _cross_validate(config: TrainingConfig, cleaned: Cleaned | None, checkpoints: Store, progress: Progress) -> list[Metric]:
+def _cross_validate(config: TrainingConfig, cleaned: Cleaned | None, progress: Progress) -> list[Metric]:
     wanted = config.evaluation.cross_validation
     if wanted is None or cleaned is None:
         return []
 
-    def score(number: int, fold: Dataset) -> Scores:
+    def score(number: int, fold: Dataset, place: Location) -> Scores:
         plan, _ = decide(config, fold)
-        place = below(config.checkpoints, f"{config.resource.uid}/fold-{number}")
         progress.fold = number
         outcome = train(config.model_copy(update={"checkpoints": place}), plan, fold, progress)
         progress.waited(outcome.checkpoint_seconds)
         predict = evaluating(plan.architecture, outcome.parameters)
         return defined(answers(predict, plan.architecture.head, fold, fold.validation), plan.metrics)
 
-    metrics = cross_validate(folds(config, cleaned, wanted.folds), score, checkpoints)
+    metrics = cross_validate(folds(config, cleaned, wanted.folds), score, below(config.checkpoints, config.resource.uid))
     progress.fold = wanted.folds
     return metrics
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from eagleray_runtime.arrays import AnyArray, Floats
 from eagleray_runtime.contract.blocks import Evaluation
-from eagleray_runtime.contract.config import TrainingConfig
+from eagleray_runtime.contract.config import Location, TrainingConfig
 from eagleray_runtime.contract.reports import FailureReason
 from eagleray_runtime.data.dataset import Dataset
 from eagleray_runtime.data.loading import Cleaned, clean, folds, prepare
@@ -86,10 +86,11 @@ def run(config: TrainingConfig, rows: Rows, trial: Trial, progress: Progress) ->
         if trial.cutoffs is not None:
             # What a checkpoint left behind knows nothing of the rungs before it.
             Store(place).remove_folder()
-        value = _measured(_of_trial(config, trial, place.uri), rows, trial, progress, rungs)
+        try:
+            value = _measured(_of_trial(config, trial, place.uri), rows, trial, progress, rungs)
+        except Halted:
+            halted = True
         Store(place).remove_folder()
-    except Halted:
-        halted = True
     except Stopped:
         raise
     except StoreRefused as failure:
@@ -129,15 +130,14 @@ def _measured(config: TrainingConfig, rows: Rows, trial: Trial, progress: Progre
         value = _trained(config, prepare(config, cleaned, cleaned.parts), trial, progress, rungs)
     else:
 
-        def score(number: int, fold: Dataset) -> Scores:
+        def score(number: int, fold: Dataset, place: Location) -> Scores:
             progress.fold = number
-            place = below(config.checkpoints, f"fold-{number}")
             # Folds are compared with their like: trials by the first one.
             first = rungs if number == 0 else None
             value = _trained(config.model_copy(update={"checkpoints": place}), fold, trial, progress, first)
             return {trial.metric: value} if np.isfinite(value) else {}
 
-        over_folds = cross_validate(folds(config, cleaned, wanted.folds), score, Store(config.checkpoints))
+        over_folds = cross_validate(folds(config, cleaned, wanted.folds), score, config.checkpoints)
         value = over_folds[0].value if over_folds else float("nan")
     if not np.isfinite(value):
         raise ModelInvalid(f"{trial.metric} is not defined on the rows to validate on: choose another search.metric")

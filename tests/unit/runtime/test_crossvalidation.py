@@ -156,6 +156,19 @@ def test_another_attempt_goes_on_with_the_fold_that_was_interrupted(job, monkeyp
     assert result.model.digest == undisturbed.model.digest
 
 
+def test_a_fold_that_is_measured_leaves_no_checkpoint_in_the_store(job, monkeypatch):
+    config = job(ROWS, family="LogisticRegression", training=TRAINING | {"checkpoint": {"everyEpochs": 1}}, evaluation=FIVE)
+    left, train = [], numpy_engine.train
+
+    def looking(*arguments):
+        left.append([path for path in Store(config.checkpoints).find_below() if "checkpoint-" in path])
+        return train(*arguments)
+
+    monkeypatch.setattr(numpy_engine, "train", looking)
+    run(config)
+    assert left == [[]] * 6
+
+
 def test_progress_tells_which_training_runs_and_never_goes_back(job):
     told = []
 

@@ -428,6 +428,14 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint_but_is_compared_at_eve
     assert ended.value == pytest.approx(trained_alone(config, "Loss", training=with_rate(config, 0.01)))
 
 
+@pytest.mark.parametrize("cutoff", [math.inf, -math.inf], ids=["to its end", "ended early"])
+def test_a_trial_that_has_ended_leaves_no_checkpoint_in_the_store(job, cutoff):
+    config = searching(job, training={"epochs": 5, "checkpoint": {"everyEpochs": 1}})
+    ended = trial.run(config, read(config), Trial(1, {RATE: 0.01}, "Loss", {4: cutoff}), Progress(config, Reporter(None)))
+    assert ended.stopped == (cutoff < 0)
+    assert Store(config.checkpoints).find_below() == []
+
+
 def test_an_attempt_that_nobody_waits_for_ends_in_the_midst_of_a_trial(job):
     class Superseded(Listener):
         def due(self, stage):
