@@ -42,13 +42,20 @@ spec:
 
 async def test_two_workers_train_with_torch_what_numpy_trains_alone_and_torch_serves_it(tmp_path: Path) -> None:
     pytest.importorskip("torch")
+    seen = set()
     async with LocalRun(tmp_path / "volumes") as run:
+
+        def settled() -> bool:
+            told = [job.get("status", {}).get("progress", {}) for job in run.cluster.of_kind("TrainingJob")]
+            seen.update(progress.get("workers") for progress in told)
+            return run.settled()
+
         await run.apply(admit(parse(MANIFESTS.format(folder=tmp_path), "test.yaml"), judges()))
-        await run.until(run.settled)
+        await run.until(settled)
         assert all(view.good for view in run.views()), run.views()
         jobs = {job["metadata"]["name"]: job["status"] for job in run.cluster.of_kind("TrainingJob")}
         [deployment] = run.cluster.of_kind("ModelDeployment")
-    assert jobs["two"]["progress"]["workers"] == 2
+    assert 2 in seen
     assert jobs["two"]["model"]["engine"] == deployment["status"]["model"]["engine"] == "Torch"
     assert jobs["two"]["model"]["digest"] == deployment["status"]["model"]["digest"]
     alone, two = (json.loads((tmp_path / name / "bundle.json").read_text()) for name in ("alone", "two"))

@@ -284,7 +284,7 @@ class TrainingJobSpec(Block):
 class Progress(Block):
     """How far a running job is."""
 
-    stage: Stage | None = Field(None, description="What the job is doing.")
+    stage: Stage | None = Field(None, description="What the attempt is doing; unset while none is under way.")
     epoch: int = Field(0, description="Finished passes over the training part.")
     epochs: int = Field(0, description="Passes in all.")
     step: int = Field(0, description="Finished steps.")

@@ -9,7 +9,7 @@ from eagleray_operator.api.reasons import Reason
 from eagleray_operator.api.trainingjob import Attempt, Progress, TrainingJob, TrainingJobStatus
 from eagleray_operator.cluster.port import Manifest
 from eagleray_operator.reconcilers import engines, gates, reports, timing
-from eagleray_operator.reconcilers.attempts import AttemptState, Finding
+from eagleray_operator.reconcilers.attempts import RESUMES, AttemptState, Finding
 from eagleray_operator.reconcilers.causes import Cause
 from eagleray_operator.reconcilers.plan import Plan
 from eagleray_operator.reconcilers.summary import Conditions, transition
@@ -84,8 +84,11 @@ def _bounds(ray_job: Manifest | None) -> tuple[int, int]:
 def recovering(status: TrainingJobStatus, attempt: Attempt) -> State:
     """An attempt has failed, and the next one follows."""
     trial = status.progress.trial if status.progress else None
-    reached = f"trial {trial}" if trial else f"epoch {attempt.to_epoch}"
-    message = f"Attempt {attempt.number} ended by {attempt.reason}: {attempt.message} The next goes on from {reached}."
+    # How many epochs of those that it reached are in a checkpoint nobody here knows.
+    reached = "" if trial or not attempt.to_epoch else f" in epoch {attempt.to_epoch}"
+    origin = f"trial {trial}" if trial else "the newest checkpoint"
+    words = attempt.message.removesuffix(RESUMES).rstrip()
+    message = f"Attempt {attempt.number} ended by {attempt.reason}{reached}: {words} The next goes on from {origin}."
     return State(("True", Reason.RECOVERING, message), ("Unknown", Reason.RECOVERING, message))
 
 
@@ -134,6 +137,8 @@ def conclude(
             conditions.set(type_, "False", Reason.NOT_FINISHED if outcome == "Unknown" else reason)
     if state.progressing[1] is not Reason.TRAINING:
         status = reports.without_running_trials(status)
+    if outcome != "Unknown" or state.suspended or state.progressing[1] is Reason.RECOVERING:
+        status = reports.resting(status)
     settled = conditions.settled(job.status.conditions, now)
     new = status.model_copy(update={"observed_generation": job.metadata.generation, "conditions": settled})
     if new != job.status:

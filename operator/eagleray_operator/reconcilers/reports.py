@@ -42,6 +42,15 @@ def without_running_trials(status: TrainingJobStatus) -> TrainingJobStatus:
     return status.model_copy(update={"search": status.search.model_copy(update={"running": 0})})
 
 
+def resting(status: TrainingJobStatus) -> TrainingJobStatus:
+    """The status of a job that has no attempt under way: it does nothing, and nobody knows how long the rest will take."""
+    if status.progress is None:
+        return status
+    left = None if status.model is None else status.progress.estimated_remaining_seconds
+    progress = status.progress.model_copy(update={"stage": None, "workers": 0, "estimated_remaining_seconds": left})
+    return status.model_copy(update={"progress": progress})
+
+
 def with_choices(chosen: Iterable[Choice], more: Iterable[Choice]) -> list[Choice]:
     """Choices by field; a later one replaces an earlier one."""
     by_field = {choice.field: choice for choice in [*chosen, *more]}

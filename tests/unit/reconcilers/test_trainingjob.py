@@ -185,6 +185,29 @@ def test_no_trial_runs_in_an_attempt_that_has_ended_and_the_next_goes_on_from_th
     assert ended.status["search"]["running"] == 0
 
 
+def left(status):
+    told = status["progress"]
+    return told.get("stage"), told["workers"], told.get("estimatedRemainingSeconds")
+
+
+def test_no_worker_trains_and_no_time_is_left_of_a_job_that_has_ended_recovers_or_is_suspended():
+    first = plan_of()
+    told = progress(workers=3).model_copy(update={"estimated_remaining_seconds": 40.0})
+    busy = plan_of(job(status=dict(first.status)), observed(*running(first, jobDeploymentStatus="Running"), reports=(told,)))
+    assert left(busy.status) == ("Training", 3, 40)
+    ends = {
+        "Recovering": (failed(), {}),
+        "Suspended": ({"jobDeploymentStatus": "Suspended"}, {"suspend": True}),
+        "StoppedOutside": ({"jobDeploymentStatus": "Complete", "jobStatus": "STOPPED"}, {}),
+    }
+    for why, (ray_job, spec) in ends.items():
+        rests = plan_of(job(status=dict(busy.status), **spec), observed(*running(first, **ray_job)))
+        assert reason(rests, "Progressing")[1] == why
+        assert left(rests.status) == (None, 0, None)
+    done = plan_of(job(status=dict(busy.status)), observed(*running(first), reports=(result(),)))
+    assert left(done.status) == (None, 0, 0)
+
+
 def test_a_result_ends_the_job_as_succeeded_and_complete():
     first = plan_of()
     seen = observed(*running(first, jobDeploymentStatus="Running"), reports=(result(),))
@@ -262,6 +285,21 @@ def test_a_failed_attempt_is_followed_by_the_next_after_a_delay():
     due = plan_of(job(status=dict(ended.status)), observed(*children), now=later(6))
     assert [child["metadata"]["name"] for child in due.apply if child["kind"] == "RayJob"] == ["iris-2"]
     assert {deletion.ref.name for deletion in due.delete} == {"iris-1", "iris-1-config"}
+
+
+def test_an_attempt_goes_on_from_a_checkpoint_which_may_be_older_than_the_epoch_that_was_reached():
+    first = plan_of()
+    told = plan_of(job(status=dict(first.status)), observed(*running(first), reports=(progress(epoch=12),)))
+    children = running(first, jobDeploymentStatus="Running")
+    lost = [{"type": "HeadPodReady", "status": "False", "reason": "HeadPodNotFound"}]
+    gone = observed(*children, ray_cluster("iris-1-abcde", children[-1], conditions=lost))
+    ended = plan_of(job(status=dict(told.status)), gone)
+    words = "Attempt 1 ended by HeadLost in epoch 12: The head pod is gone. The next goes on from the newest checkpoint."
+    assert condition(ended.status, "Progressing")["message"] == words
+    again = plan_of(job(status=dict(ended.status)), observed(), now=later(6))
+    starts = running(again, jobDeploymentStatus="Running")
+    begun = plan_of(job(status=dict(again.status)), observed(*starts), now=later(20))
+    assert reason(begun, "Progressing")[1] == "Starting", "until it tells what it does itself"
 
 
 def test_a_store_that_was_away_is_tried_again_and_named():
