@@ -105,7 +105,7 @@ def run(config: TrainingConfig, progress: Progress) -> ResultReport:
         log.info("an earlier attempt has completed the bundle at %s: only reporting it", output.uri)
         return finished
     # Folds, trials or checkpoints that were left here: also where attempts are not counted.
-    progress.goes_on = progress.goes_on or bool(checkpoints.find_below())
+    progress.resumes = bool(checkpoints.find_below())
     found: list[Choice] = []
     cleaned = None
     if config.data.loading is Loading.STREAM:
@@ -147,7 +147,7 @@ def _cross_validate(config: TrainingConfig, cleaned: Cleaned | None, progress: P
         plan, _ = decide(config, fold)
         progress.fold = number
         outcome = train(config.model_copy(update={"checkpoints": place}), plan, fold, progress)
-        progress.waited(outcome.checkpoint_seconds)
+        progress.measured(outcome)
         predict = evaluating(plan.architecture, outcome.parameters)
         return defined(answers(predict, plan.architecture.head, fold, fold.validation), plan.metrics)
 

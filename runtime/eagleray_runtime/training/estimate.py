@@ -122,9 +122,9 @@ def after_training(plan: Plan, data: DataReport) -> float:
     return (resamples(data.validation) + resamples(data.test)) * len(plan.metrics) * each + parts * _reading(plan, data)
 
 
-def refined(before: Estimate, apart: float, first: FirstEpoch, epochs: int) -> Estimate:
-    """The estimate after the first of so many epochs in all; `apart` are seconds before and after the training."""
-    return before.model_copy(update={"duration_seconds": round(apart + first.after + first.seconds * epochs, 3)})
+def refined(before: Estimate, apart: float, first: FirstEpoch, epochs: int, trainings: int) -> Estimate:
+    """The estimate after the first epoch of so many trainings of so many; `apart` are seconds before and after them."""
+    return before.model_copy(update={"duration_seconds": round(apart + trainings * (first.after + first.seconds * epochs), 3)})
 
 
 def judged(before: Estimate, seconds: float) -> Estimate:

@@ -34,8 +34,8 @@ class Progress:
         """Trainings that were finished before this one, of those that cross-validation asks for and the model's own."""
         self.search: SearchReport | None = None
         """How far the search is, if the job has one."""
-        self.goes_on = config.attempt > 1
-        """Whether an earlier attempt has done a part of the job, so that this one takes less time than all of it."""
+        self.resumes = False
+        """Whether an earlier run has left a part of the job behind. It has told what the job needs, as well as it knew."""
         self._trials = self._ended = 0
         self._started = time.time()
         self._trains_since: float | None = None
@@ -67,7 +67,7 @@ class Progress:
                 "chosen": self.chosen,
                 "estimated_remaining_seconds": None,
                 "spent": self.spent(0.0, 0.0),
-                "estimate": self._estimate,
+                "estimate": self._told if stage is Stage.TRAINING else self._measured,
             }
         )
         self._reporter.progress(self.last)
@@ -84,7 +84,8 @@ class Progress:
             self._began = (now, self._trained(0))
         if not self._reporter.due(Stage.TRAINING):
             return
-        self.last = self.last.model_copy(update=self._share(0, now))
+        anew = {"epoch": 0, "step": 0, "metrics": {}, "history": [], "spent": self.spent(0.0, 0.0)}
+        self.last = self.last.model_copy(update=self._share(0, now) | anew)
         self._reporter.progress(self.last)
 
     def epoch(self, end: EpochEnd) -> None:
@@ -109,17 +110,32 @@ class Progress:
         self._estimate = estimate.model_copy(update={"duration_seconds": round(passed + estimate.duration_seconds, 3)})
 
     def judged(self) -> Estimate | None:
-        """The estimate beside how long the attempt took, where it was all of the job."""
-        if self._estimate is None or not self._is_refined or self.goes_on:
-            return self._estimate
-        return judged(self._estimate, time.time() - self._started)
+        """The estimate beside how long the attempt took, where it was all of the job; None where no epoch has measured it."""
+        if self._measured is None or self.resumes or self._config.attempt > 1:
+            return self._measured
+        return judged(self._measured, time.time() - self._started)
+
+    def measured(self, outcome: Outcome) -> None:
+        """Take over what a training that is over tells of time; an engine on other processes has told it from there."""
+        self.waited(outcome.checkpoint_seconds)
+        self._refine(outcome.first_epoch)
 
     def _refine(self, first: FirstEpoch | None) -> None:
         """Take the first epoch of the first training as a measure of all."""
         if self._is_refined or first is None or self._estimate is None:
             return
-        self._estimate = refined(self._estimate, self._apart, first, self.epochs * max(1, self._folds))
+        self._estimate = refined(self._estimate, self._apart, first, self.epochs, max(1, self._folds))
         self._is_refined = True
+
+    @property
+    def _measured(self) -> Estimate | None:
+        """The estimate, once an epoch has measured it."""
+        return self._estimate if self._is_refined else None
+
+    @property
+    def _told(self) -> Estimate | None:
+        """The estimate, unless a better one has been told before."""
+        return self._measured if self.resumes else self._estimate
 
     def waited(self, checkpoint: float = 0.0, lost: float = 0.0, recovery: float = 0.0) -> None:
         """Count seconds of a training that is over, or whose workers were started anew; the names are those of `Spent`."""
@@ -142,9 +158,8 @@ class Progress:
         )
 
     def trained(self, outcome: Outcome) -> None:
-        """Take over where training ended; an engine on other processes has told it from there."""
-        self.waited(outcome.checkpoint_seconds)
-        self._refine(outcome.first_epoch)
+        """Take over where the training of the model ended."""
+        self.measured(outcome)
         self.last = self.last.model_copy(
             update={
                 "epoch": outcome.epochs,
@@ -172,7 +187,7 @@ class Progress:
             metrics=losses(end.training, end.validation),
             history=end.history,
             spent=self.spent(end.checkpoint_seconds, end.unsaved_seconds),
-            estimate=self._estimate,
+            estimate=self._told,
         ).model_copy(update=self._share(end.epoch, now))
 
     def _share(self, epoch: int, now: float) -> dict[str, Any]:

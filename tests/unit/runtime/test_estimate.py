@@ -1,6 +1,7 @@
 """What a training will need: the formulas, what of them can be measured, and how the time is told again."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -172,8 +173,10 @@ def test_numpy_takes_what_its_checkpoints_and_its_model_take(job, folder, tmp_pa
 
 def test_the_first_epoch_is_a_measure_of_the_others_and_the_end_one_of_it(plan):
     before = estimate(plan(), Engine.TORCH, ONE, DATA, trainings=1)
-    after = refined(before, 7.0, FirstEpoch(after=3.0, seconds=2.0), 20)
+    after = refined(before, 7.0, FirstEpoch(after=3.0, seconds=2.0), epochs=20, trainings=1)
     assert after.duration_seconds == 50
+    # Each training of cross-validation begins with workers of its own.
+    assert refined(before, 7.0, FirstEpoch(after=3.0, seconds=2.0), epochs=20, trainings=6).duration_seconds == 7 + 6 * 43
     assert (after.parameters, after.memory, after.disk) == (before.parameters, before.memory, before.disk)
     assert judged(after, 40).error_percent == 25
     assert judged(after, 100).error_percent == -50
@@ -215,10 +218,54 @@ def test_the_estimate_is_judged_only_where_nothing_of_the_job_was_done_before(jo
     assert (estimate.error_percent is not None) == (left is None and attempt == 1)
 
 
+class LostError(Exception):
+    pass
+
+
 def test_a_training_that_went_on_from_a_checkpoint_is_no_measure(job):
     config = job(training={"epochs": 30})
     progress = Progress(config, Reporter(None))
     dataset = load(config)
     made, _ = decide(config, dataset)
     progress.estimated(estimate(made, Engine.NUMPY, ONE, dataset.report, trainings=1), 0.0)
-    assert progress.judged().error_percent is None
+    assert progress.judged() is None
+
+
+def test_what_the_first_epoch_has_measured_is_not_told_by_the_formula_again_when_the_job_goes_on(job):
+    told, losses = [], [20]
+
+    class Listening(Reporter):
+        def due(self, stage):
+            return True
+
+        def progress(self, report):
+            if report.estimate is not None:
+                told.append(report.estimate)
+            if report.epoch in losses:
+                losses.clear()
+                raise LostError
+
+    config = job(training={"epochs": 30, "checkpoint": {"everyEpochs": 1}})
+    with pytest.raises(LostError):
+        driver.run(config, Progress(config, Listening(None)))
+    formula, *measured = told
+    assert measured
+    assert formula not in measured
+    told.clear()
+    result = driver.run(config.model_copy(update={"attempt": 2}), Progress(config, Listening(None)))
+    assert result.progress.resumed_from_epoch == 19
+    assert [*told, result.progress.estimate] == [None]
+
+
+def test_the_first_fold_of_an_engine_on_other_processes_measures_all(job, monkeypatch):
+    """It tells progress from there, and here but what came of it."""
+    seconds, train = iter([1.0, 100.0, 100.0]), numpy_engine.train
+
+    def elsewhere(plan, dataset, store, on_epoch, *more):
+        outcome = train(plan, dataset, store, lambda end: None, *more)
+        return replace(outcome, first_epoch=FirstEpoch(0.0, next(seconds)))
+
+    monkeypatch.setattr(numpy_engine, "train", elsewhere)
+    config = job(training={"epochs": 10}, evaluation={"crossValidation": {"folds": 2}})
+    found = driver.run(config, Progress(config, Reporter(None))).progress.estimate
+    assert found.duration_seconds == pytest.approx(3 * 10 * 1.0, abs=10)

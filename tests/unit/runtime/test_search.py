@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -445,6 +446,14 @@ def test_an_attempt_that_nobody_waits_for_ends_in_the_midst_of_a_trial(job):
 
     with pytest.raises(Stopped):
         run(searching(job), Superseded())
+
+
+def test_a_trial_begins_without_the_epochs_and_losses_of_the_one_before_it(job):
+    listener = Listener()
+    run(searching(job, maxTrials=3), listener)
+    begun = [report for before, report in pairwise(listener.told) if report.trial != before.trial and report.trial]
+    assert [report.trial for report in begun] == [1, 2, 3]
+    assert {(report.epoch, report.step, len(report.metrics), len(report.history)) for report in begun} == {(0, 0, 0, 0)}
 
 
 @pytest.mark.parametrize("evaluation", [None, {"crossValidation": {"folds": 2}}])
