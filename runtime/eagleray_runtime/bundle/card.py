@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from html import escape
 
 from eagleray_runtime.bundle.manifest import IMAGE, TEXT, Manifest
+from eagleray_runtime.contract.blocks import Family
 from eagleray_runtime.data.preparation import AnyColumn
 
 TASKS = {"Regression": "regression", "Classification": "classification", "LanguageModeling": "the continuation"}
@@ -32,6 +33,12 @@ def _window(manifest: Manifest) -> list[str]:
         f"- {sequence.window_steps} rows{series} at a time, in the order of {sequence.time_column}; what is predicted is "
         f"{manifest.target} {sequence.horizon_steps} rows after the last of them"
     ]
+
+
+def _fitted(manifest: Manifest) -> str:
+    if manifest.lineage.started_from is not None or manifest.family is Family.PRETRAINED:
+        return "is that of the model from which training started"
+    return "was fitted on the training rows alone"
 
 
 def model_card(manifest: Manifest, plots: Mapping[str, str]) -> str:
@@ -69,9 +76,9 @@ def model_card(manifest: Manifest, plots: Mapping[str, str]) -> str:
         f"- data {data.digest}",
         *(f"- {note}" for note in data.notes),
         "",
-        "The preparation of the columns was fitted on the training rows alone and is applied by the server.",
+        f"The preparation of the columns {_fitted(manifest)} and is applied by the server.",
         *(
-            ["A category that was not among them counts as none of the known ones."]
+            ["A category that was not among the rows of its fitting counts as none of the known ones."]
             if any(column.kind in ("Categorical", "Ordinal") for column in manifest.preparation.columns)
             else []
         ),

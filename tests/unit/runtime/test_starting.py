@@ -62,6 +62,17 @@ def test_it_begins_with_the_weights_and_keeps_the_preparation_of_the_model(first
     assert "model.initialization.method" not in {choice.field for choice in result.chosen}
 
 
+def test_the_card_says_whose_rows_the_preparation_was_fitted_on(first, second):
+    config = second()
+    run(config)
+    cards = []
+    for store in (Store(first[0].output), Store(config.output)):
+        [card] = store.names("MODEL_CARD-*.md")
+        cards.append(store.read(card).decode())
+    assert "The preparation of the columns was fitted on the training rows alone" in cards[0]
+    assert "The preparation of the columns is that of the model from which training started" in cards[1]
+
+
 def test_it_goes_on_learning_from_there(first, second):
     before = first[1].manifest.history[-1].training
     result = run(second(rows(0), training={"epochs": 5}))
