@@ -110,8 +110,9 @@ class Progress:
         self._estimate = estimate.model_copy(update={"duration_seconds": round(passed + estimate.duration_seconds, 3)})
 
     def judged(self) -> Estimate | None:
-        """The estimate beside how long the attempt took, where it was all of the job; None where no epoch has measured it."""
-        if self._measured is None or self.resumes or self._config.attempt > 1:
+        """The estimate beside how long the job took, where nothing interrupted it; None where no epoch has measured it."""
+        was_interrupted = self.resumes or self._config.attempt > 1 or self._spent.recovery > 0
+        if self._measured is None or was_interrupted:
             return self._measured
         return judged(self._measured, time.time() - self._started)
 

@@ -218,6 +218,22 @@ def test_the_estimate_is_judged_only_where_nothing_of_the_job_was_done_before(jo
     assert (estimate.error_percent is not None) == (left is None and attempt == 1)
 
 
+@pytest.mark.parametrize("recovery", [0.0, 4.0])
+def test_nor_is_it_judged_where_workers_were_started_anew(job, monkeypatch, recovery):
+    config = job(training={"epochs": 5})
+    trains = driver.train
+
+    def with_a_loss(*given):
+        outcome = trains(*given)
+        progress.waited(lost=2.0, recovery=recovery)
+        return outcome
+
+    progress = Progress(config, Reporter(None))
+    monkeypatch.setattr(driver, "train", with_a_loss)
+    estimate = driver.run(config, progress).progress.estimate
+    assert (estimate.error_percent is None) == (recovery > 0)
+
+
 class LostError(Exception):
     pass
 
