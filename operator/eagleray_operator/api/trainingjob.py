@@ -83,7 +83,8 @@ class RunPolicy(Block):
         None,
         ge=1,
         le=INT32_MAX,
-        description="Seconds after which the job fails, over all attempts. Unset means no limit.",
+        description="Seconds after which the job fails, over all attempts; those do not count in which it waits for its first "
+        "attempt or is suspended. Unset means no limit.",
     )
     backoff_limit: int = Field(
         3,

@@ -5,7 +5,7 @@ trainingSeconds to where it belongs. So the figures add up to the time since the
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 from eagleray_operator.api.conditions import ConditionType, find
 from eagleray_operator.api.reasons import Reason
@@ -22,6 +22,9 @@ Figure = Literal[
     "suspended_seconds",
 ]
 
+AT_REST: tuple[Figure, ...] = ("queued_seconds", "suspended_seconds")
+"""What a job holds no pods in."""
+
 
 def booked(before: TrainingJobStatus, after: TrainingJobStatus, created: datetime, now: datetime) -> TrainingJobStatus:
     """The status `after`, which follows `before` at that moment, with its figures; `created` is when the job was."""
@@ -37,6 +40,15 @@ def booked(before: TrainingJobStatus, after: TrainingJobStatus, created: datetim
     ledger.move("training_seconds", "recovery_seconds", attempt.recovery_seconds - known.recovery_seconds)
     ledger.move("training_seconds", "lost_seconds", attempt.lost_seconds - known.lost_seconds)
     return after.model_copy(update={"timing": ledger.timing})
+
+
+def active_left(status: TrainingJobStatus, limit: int, now: datetime) -> float | None:
+    """Seconds until a job has spent so many, those not counted in which it is queued or suspended; None while it is."""
+    if (doing := _doing(status)) in AT_REST or status.timing is None:
+        return None
+    ledger = _Ledger(status.timing)
+    ledger.add(doing, now)
+    return max(0.0, limit - sum(ledger.of(figure) for figure in get_args(Figure) if figure not in AT_REST))
 
 
 def given_up(attempt: Attempt, cause: Cause, now: datetime) -> Attempt:
@@ -93,16 +105,16 @@ class _Ledger:
     def add(self, figure: Figure, now: datetime) -> None:
         """Book the time since the last entry."""
         passed = max(0.0, (now - self.timing.until_time).total_seconds())
-        self._set({figure: self._of(figure) + passed})
+        self._set({figure: self.of(figure) + passed})
         self.timing = self.timing.model_copy(update={"until_time": max(now, self.timing.until_time)})
 
     def move(self, source: Figure, target: Figure, seconds: float) -> None:
         """Move so many seconds, as far as there are any."""
-        moved = min(max(0.0, seconds), self._of(source))
+        moved = min(max(0.0, seconds), self.of(source))
         if source != target:
-            self._set({source: self._of(source) - moved, target: self._of(target) + moved})
+            self._set({source: self.of(source) - moved, target: self.of(target) + moved})
 
-    def _of(self, figure: Figure) -> float:
+    def of(self, figure: Figure) -> float:
         value: float = getattr(self.timing, figure)
         return value
 

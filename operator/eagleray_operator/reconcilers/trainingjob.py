@@ -46,9 +46,9 @@ def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime
     status = reports.fold(job.status, observed.reports, now)
     if status.model is not None:
         return _succeed(job, status, now)
-    deadline = _deadline(job, status)
-    if deadline is not None and now >= deadline:
-        limit = job.spec.run_policy.active_deadline_seconds
+    limit = job.spec.run_policy.active_deadline_seconds
+    left = None if limit is None else timing.active_left(job.status, limit, now)
+    if left == 0:
         cause = Cause(Reason.DEADLINE_EXCEEDED, f"{limit} s are spent, over all attempts. Raise runPolicy.activeDeadlineSeconds.")
         return _fail(job, status, observed, cause, now)
 
@@ -70,10 +70,9 @@ def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime
             return jobconditions.conclude(job, status, jobconditions.recovering(status, attempt), Plan(requeue_after=wait), now)
         number = attempt.number + 1 if attempt else 1
         attempt = Attempt(number=number, start_time=now, from_epoch=attempt.to_epoch if attempt else 0)
-        status = status.model_copy(update={"start_time": status.start_time or now})
         # While a child is refused the attempt has not all that it needs, and must not be told as begun.
         if not observed.refused:
-            status = reports.with_attempt(status, attempt)
+            status = reports.with_attempt(status.model_copy(update={"start_time": status.start_time or now}), attempt)
 
     finding = _examine(job, attempt, observed, now)
     if observed.refused:
@@ -90,8 +89,8 @@ def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime
     status = status.model_copy(update={"chosen": reports.with_choices(status.chosen, [choice] if choice else [])})
     plan = _children(job, attempt, engine, origin, observed, settings, key)
     waits = [plan.requeue_after] if plan.requeue_after is not None else []
-    if deadline is not None:
-        waits.append((deadline - now).total_seconds())
+    if left is not None:
+        waits.append(left)
     if finding.look_again is not None:
         waits.append(finding.look_again)
     plan = replace(plan, delete=_old_attempts(job, attempt, observed), requeue_after=min(waits, default=None))
@@ -292,13 +291,6 @@ def _after_the_end(job: TrainingJob, observed: Observed, now: datetime) -> Plan:
         told = job.status.model_copy(update={"observed_generation": generation, "conditions": conditions})
         status = jobconditions.dump(told)
     return Plan(delete=delete, status=status, requeue_after=min(waits).total_seconds() if waits else None)
-
-
-def _deadline(job: TrainingJob, status: TrainingJobStatus) -> datetime | None:
-    seconds = job.spec.run_policy.active_deadline_seconds
-    if seconds is None or status.start_time is None:
-        return None
-    return status.start_time + timedelta(seconds=seconds)
 
 
 def _time(value: datetime | None) -> datetime:

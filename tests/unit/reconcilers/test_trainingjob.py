@@ -406,6 +406,21 @@ def test_a_deadline_counts_over_all_attempts():
     assert [deletion.ref.kind for deletion in over.delete] == ["RayJob"]
 
 
+def test_a_deadline_waits_while_a_job_is_suspended():
+    spec = {"runPolicy": {"activeDeadlineSeconds": 100}}
+    first = first_plan(**spec)
+    asleep = observed(*running(first, jobDeploymentStatus="Suspended"))
+    suspended = plan_of(job(status=dict(first.status), suspend=True, **spec), asleep, now=later(40))
+    at_rest = plan_of(job(status=dict(suspended.status), suspend=True, **spec), asleep, now=later(5000))
+    assert (at_rest.status, at_rest.requeue_after) == (suspended.status, None)
+    awake = observed(*running(first, jobDeploymentStatus="Running"))
+    resumed = plan_of(job(status=dict(suspended.status), **spec), awake, now=later(5000))
+    assert reason(resumed) == ("Unknown", "Starting")
+    again = job(status=dict(resumed.status), **spec)
+    assert plan_of(again, awake, now=later(5010)).requeue_after == 50
+    assert reason(plan_of(again, awake, now=later(5060))) == ("False", "DeadlineExceeded")
+
+
 def test_a_finished_job_with_a_time_to_live_deletes_itself():
     spec = {"runPolicy": {"ttlSecondsAfterFinished": 30}}
     first = first_plan(**spec)
