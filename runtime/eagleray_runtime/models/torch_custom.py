@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch.nn import functional
 from torch.nn.parameter import UninitializedParameter
 
 from eagleray_runtime.arrays import AnyArray
@@ -45,8 +46,8 @@ def described(architecture: Custom, x: AnyArray) -> Custom:
     Raises:
         UserCodeFailed: as `made`, or its outputs are not [rows, outputs], or no gradient goes back through them.
     """
-    rows = torch.from_numpy(x if x.dtype.kind == "i" else x.astype("float32"))
-    widest = max(x[0].size, architecture.outputs)
+    rows = _given(architecture, torch.from_numpy(x if x.dtype.kind == "i" else x.astype("float32")))
+    widest = max(rows[0].numel(), architecture.outputs)
 
     def measure(_module: torch.nn.Module, _inputs: Any, outputs: Any) -> None:
         nonlocal widest
@@ -86,12 +87,20 @@ def _try(module: torch.nn.Module, rows: torch.Tensor, architecture: Custom) -> N
         )
 
 
+def _given(architecture: Custom, x: torch.Tensor) -> torch.Tensor:
+    """Rows as the user's module takes them: tokens as int64 [rows, inputs[0]], 0 where there is none."""
+    if x.is_floating_point() or isinstance(architecture.inputs, int):
+        return x
+    return functional.pad(x.clamp(min=0), (0, architecture.inputs[0] - x.shape[1])).long()
+
+
 class CustomNetwork(WrappedNetwork):
     """A network of the user's own, whose state is that of the user's module."""
 
     def __init__(self, architecture: Custom, dtype: torch.dtype) -> None:
         super().__init__(architecture)
         self.model = made(architecture).to(dtype)
+        self._architecture = architecture
         self._what = f"the network of model.custom.entrypoint {architecture.entrypoint} failed"
         self._sources = architecture.sources
 
@@ -102,7 +111,7 @@ class CustomNetwork(WrappedNetwork):
             UserCodeFailed: the user's module ends with an error.
         """
         try:
-            outputs: torch.Tensor = self.model(x)
+            outputs: torch.Tensor = self.model(_given(self._architecture, x))
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:

@@ -19,7 +19,7 @@ from eagleray_runtime.training.devices import Device, strategy
 from eagleray_runtime.training.space import dimensions, with_values
 from tests.support.gpus import assert_learns_alike, on_a_gpu
 from tests.support.pictures import striped
-from tests.support.texts import reviews
+from tests.support.texts import MOODS, reviews
 from tests.support.torch_runs import HereRun, Wanted, by_two_workers, changed_alike_when_interrupted
 from tests.unit.runtime.test_serving import Client
 
@@ -363,6 +363,13 @@ class TestBundle:
             HereRun(custom(files={"mine.py": NETWORK + "#\n", "layers.py": LAYERS}, start=start))
 
 
+def serving(config):
+    """A deployment of what a job has saved."""
+    kind = config.resource.model_copy(update={"kind": "ModelDeployment"})
+    place = {"model": config.output, "remoteCode": "Allow"}
+    return ServingConfig.model_validate({"resource": kind, "revision": "r", "name": "m", "engine": "Torch"} | place)
+
+
 SHAPED = """
 from math import prod
 
@@ -385,11 +392,8 @@ async def test_it_learns_from_windows_of_rows_and_answers_them(custom):
     assert "8x1 inputs, 1 outputs" in run.plan.architecture.words
     assert run.metrics()["R2", "Test"] > 0.95
     run.save()
-    kind = config.resource.model_copy(update={"kind": "ModelDeployment"})
-    place = {"model": config.output, "remoteCode": "Allow"}
-    told = ServingConfig.model_validate({"resource": kind, "revision": "r", "name": "m", "engine": "Torch"} | place)
     tensor = {"name": "features", "datatype": "FP64", "shape": [1, 8, 1], "data": waves[100:108].tolist()}
-    status, answer = await Client(told).infer({"inputs": [tensor]})
+    status, answer = await Client(serving(config)).infer({"inputs": [tensor]})
     assert status == 200
     assert answer["outputs"][0]["data"][0] == pytest.approx(waves[108], abs=0.2)
 
@@ -440,6 +444,38 @@ def test_it_learns_from_text(custom):
     assert run.metrics()["Accuracy", "Test"] > 0.9
     run.save()
     assert read_bundle(Store(config.output)).manifest.architecture == run.plan.architecture
+
+
+PLACES = """
+from torch import nn
+
+
+class Places(nn.Module):
+    def __init__(self, tokens, vocabulary, outputs):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, 4, padding_idx=0)
+        self.telling = nn.Linear(4 * tokens, outputs)
+
+    def forward(self, x):
+        return self.telling(self.embedding(x).flatten(1))
+
+
+def network(*, inputs, outputs, parameters):
+    return Places(*inputs, outputs)
+"""
+
+
+@pytest.mark.torch
+async def test_texts_of_any_length_come_as_rows_of_one_length(custom):
+    rows = [f"{'so ' * (number % 7)}{MOODS[number % 2]},{MOODS[number % 2]}" for number in range(200)]
+    data = {"text": {"column": "review", "maxTokens": 24}}
+    config = custom(["review,y", *rows], {"mine.py": PLACES}, data=data, training={"optimizer": {"learningRate": 0.01}})
+    run = HereRun(config).to_the_end()
+    assert run.metrics()["Accuracy", "Test"] == 1
+    run.save()
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["glad"]}
+    status, answer = await Client(serving(config)).infer({"inputs": [tensor]})
+    assert (status, answer["outputs"][0]["data"]) == (200, ["glad"])
 
 
 @pytest.mark.torch
