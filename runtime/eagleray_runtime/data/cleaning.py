@@ -3,10 +3,10 @@
 import numpy as np
 
 from eagleray_runtime.arrays import Bools
-from eagleray_runtime.contract.blocks import Duplicates
+from eagleray_runtime.contract.blocks import Duplicates, MissingCategorical, MissingNumeric, OutlierAction, Preparation
 from eagleray_runtime.data.rows import Rows
 from eagleray_runtime.data.table import IMAGES, TEXTS, Column, Kind
-from eagleray_runtime.errors import DataInvalid
+from eagleray_runtime.errors import DataInvalid, ModelInvalid
 
 
 def require_usable(rows: Rows) -> None:
@@ -30,6 +30,31 @@ def require_usable(rows: Rows) -> None:
                 f"column {name} holds infinity in {rows.place(int(np.argmax(infinite)))} ({int(infinite.sum())} such rows): "
                 "replace it by a number or leave it empty"
             )
+
+
+def require_use(rows: Rows, wanted: Preparation) -> None:
+    """Refuse a preparation that does nothing to such rows, or must not; the spec's own rules do where they can know the rows, and
+    a search or an NPZ file may have come to it nevertheless.
+
+    Raises:
+        ModelInvalid: so it is.
+    """
+    kinds = {column.kind for column in rows.features.columns.values()}
+    if kinds & (IMAGES | {Kind.DOCUMENT}):
+        used = {"duplicates", "target_scaling"} | ({"scaling"} if kinds & IMAGES else set())
+        if wanted.model_dump(exclude=used) != Preparation().model_dump(exclude=used):
+            raise ModelInvalid(
+                "of data.preparation images take duplicates, scaling and targetScaling alone, text duplicates and targetScaling: "
+                "drop the rest"
+            )
+    drops = (
+        wanted.duplicates is Duplicates.DROP,
+        wanted.missing_numeric is MissingNumeric.DROP_ROW,
+        wanted.missing_categorical is MissingCategorical.DROP_ROW,
+        wanted.outlier_action is OutlierAction.DROP_ROW,
+    )
+    if rows.series is not None and any(drops):
+        raise ModelInvalid("no row of a sequence can be dropped: its windows would have gaps")
 
 
 def first_of_each(rows: Rows, action: Duplicates) -> Bools:

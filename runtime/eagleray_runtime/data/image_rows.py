@@ -1,21 +1,19 @@
 """The images that a configuration names: NPZ files with an array of them, or a folder for each class."""
 
 import hashlib
-import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from eagleray_runtime.arrays import AnyArray
-from eagleray_runtime.contract.blocks import Data, DataFormat, Image
+from eagleray_runtime.contract.blocks import Data, DataFormat, Family, Image
 from eagleray_runtime.contract.config import Location, TrainingConfig
 from eagleray_runtime.data.naming import listed, no_column
-from eagleray_runtime.data.rows import TEST, VALIDATION, Rows
+from eagleray_runtime.data.reading import PACKED, Files, arrays_of, kind_of, understood, unpacked
+from eagleray_runtime.data.rows import TEST, VALIDATION, Rows, files_of, stored
 from eagleray_runtime.data.table import Column, Kind, Table
 from eagleray_runtime.errors import DataInvalid, ModelInvalid
 from eagleray_runtime.storage import Store
@@ -37,6 +35,22 @@ class Source:
     groups: Column | None
     digest: str
     notes: list[str]
+
+
+def are_meant(config: TrainingConfig) -> bool:
+    """Whether it is images that are learned from: by a network of the user's own also those in NPZ files, which may hold columns
+    in their place.
+
+    Raises:
+        DataInvalid, StoreRefused: as `read`.
+    """
+    data = config.data
+    if config.model.family is Family.CONVOLUTIONAL_NETWORK or data.format is DataFormat.IMAGE_FOLDER:
+        return True
+    if config.model.family is not Family.CUSTOM or data.sample or data.sequence or data.text or data.columns:
+        return False
+    name, content = files_of(config)[0]
+    return kind_of(name, data.format) is DataFormat.NPZ and any(map(_is_images, _npz(name, content, data.format).values()))
 
 
 def read(config: TrainingConfig) -> Rows:
@@ -63,7 +77,8 @@ def read(config: TrainingConfig) -> Rows:
         name, target = "", data.target
         sources = []
         for field, location in places.items():
-            arrays, digest = _arrays(config, location)
+            files = files_of(config) if location is None else stored(location)
+            arrays, digest = _arrays(files, data.format)
             name = name or _images_among(data, arrays)
             sources.append(_source(field, arrays, name, data, digest))
     shapes = {source.images.values.shape[1:]: field for source, field in zip(sources, places, strict=True)}
@@ -84,9 +99,11 @@ def read(config: TrainingConfig) -> Rows:
 
 def _joined(columns: Sequence[Column]) -> Column:
     kinds = {column.kind for column in columns}
+    if kinds == {Kind.INTEGER, Kind.REAL}:
+        kinds = {Kind.REAL}
     if len(kinds) > 1:
-        raise DataInvalid("the target is a number in some files and text in others: write it alike in all")
-    return columns[0] if len(columns) == 1 else Column(columns[0].kind, np.concatenate([column.values for column in columns]))
+        raise DataInvalid("the target is a number in some files and true/false or text in others: write it alike in all")
+    return columns[0] if len(columns) == 1 else Column(kinds.pop(), np.concatenate([column.values for column in columns]))
 
 
 def _digest(digests: Sequence[str]) -> str:
@@ -97,25 +114,14 @@ def _shape(shape: tuple[int, ...]) -> str:
     return " x ".join(str(size) for size in shape)
 
 
-def _arrays(config: TrainingConfig, location: Location | None) -> tuple[dict[str, AnyArray], str]:
+def _arrays(files: Files, format_: DataFormat) -> tuple[dict[str, AnyArray], str]:
     """Arrays by name of one NPZ file or of several, one after the other, and the digest of the files."""
-    if location is None and config.data_file is not None:
-        path = Path(config.data_file)
-        try:
-            files = [(path.name, path.read_bytes())]
-        except OSError as error:
-            raise DataInvalid(f"{path.name} of the ConfigMap cannot be read: {error.strerror}: check configMapRef") from error
-    elif location is not None:
-        store = Store(location)
-        files = [(path.rsplit("/", 1)[-1], store.read_path(path)) for path in store.find()]
-    else:
-        raise DataInvalid("there are no images: set data.uri or data.configMapRef")
     digest = hashlib.sha256()
     parts: list[dict[str, AnyArray]] = []
     for name, content in files:
         digest.update(len(content).to_bytes(8, "big"))
         digest.update(content)
-        parts.append(_npz(name, content, config.data.format))
+        parts.append(_npz(name, content, format_))
         if sorted(parts[-1]) != sorted(parts[0]):
             raise DataInvalid(f"{name} holds the arrays {listed(list(parts[-1]))}, {files[0][0]} holds {listed(list(parts[0]))}")
     if len(parts) == 1:
@@ -128,20 +134,21 @@ def _arrays(config: TrainingConfig, location: Location | None) -> tuple[dict[str
 
 
 def _npz(name: str, content: bytes, format_: DataFormat) -> dict[str, AnyArray]:
-    if format_ is DataFormat.AUTO and not name.lower().endswith(".npz"):
+    if format_ is DataFormat.AUTO and not name.lower().removesuffix(PACKED).endswith(".npz"):
         raise DataInvalid(
             f"{name} is no .npz file, and images come in such files or in folders: set data.format to NPZ or ImageFolder"
         )
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return {array: file[array] for array in file.files}
-    except (ValueError, OSError, BadZipFile, EOFError, AttributeError, TypeError) as error:
-        raise DataInvalid(f"{name} cannot be read as NPZ: {error}: check the file and data.format") from error
+    with understood(name, DataFormat.NPZ):
+        return arrays_of(unpacked(name, content))
+
+
+def _is_images(array: AnyArray) -> bool:
+    return array.ndim in (3, 4)
 
 
 def _images_among(data: Data, arrays: dict[str, AnyArray]) -> str:
     """The array to learn from: the one that data.features names, or the only one that holds images."""
-    found = [name for name, array in arrays.items() if array.ndim in (3, 4)]
+    found = [name for name, array in arrays.items() if _is_images(array)]
     for name in data.features or []:
         if name not in arrays:
             raise DataInvalid(no_column("data.features", name, list(arrays)))
@@ -170,7 +177,9 @@ def _source(field: str, arrays: dict[str, AnyArray], name: str, data: Data, dige
         images = images[..., np.newaxis]
     if images.ndim != 4 or not images.size:
         raise DataInvalid(f"{field}: array {name} has the shape [{', '.join(map(str, images.shape))}], which holds no images")
-    if images.dtype.kind not in "buif":
+    if images.dtype.kind == "b":
+        images = images.astype(np.uint8)
+    if images.dtype.kind not in "uif":
         raise DataInvalid(f"{field}: array {name} holds {images.dtype}, and images are numbers")
     if images.dtype.kind == "f" and not (finite := np.isfinite(images).all(axis=(1, 2, 3))).all():
         raise DataInvalid(
@@ -188,7 +197,9 @@ def _source(field: str, arrays: dict[str, AnyArray], name: str, data: Data, dige
 
 
 def _column(name: str, values: Any, rows: int, images: str) -> Column:
-    """A one-dimensional array as a column."""
+    """An array of one value for each row as a column."""
+    if values.shape == (rows, 1):
+        values = values[:, 0]
     if values.shape != (rows,):
         raise DataInvalid(
             f"array {name} has the shape [{', '.join(map(str, values.shape))}], one value for each of the {rows} images of "

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from eagleray_runtime.arrays import AnyArray, Bools, Integers, Texts
-from eagleray_runtime.contract.blocks import DataFormat, Family, SplitMethod
+from eagleray_runtime.contract.blocks import DataFormat, SplitMethod
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.reports import Choice, DataReport
 from eagleray_runtime.data import image_rows, notes, task, text_files
 from eagleray_runtime.data.base import Base
 from eagleray_runtime.data.base import read as read_base
-from eagleray_runtime.data.cleaning import first_of_each, require_usable
+from eagleray_runtime.data.cleaning import first_of_each, require_usable, require_use
 from eagleray_runtime.data.dataset import Dataset, Part
 from eagleray_runtime.data.examples import example_of, example_window
 from eagleray_runtime.data.overrides import per_column
@@ -70,7 +70,7 @@ def load(config: TrainingConfig) -> Dataset:
 
 def read_rows(config: TrainingConfig) -> Rows:
     """The rows that the family learns from; raises what `clean` does."""
-    if config.model.family is Family.CONVOLUTIONAL_NETWORK or config.data.format is DataFormat.IMAGE_FOLDER:
+    if image_rows.are_meant(config):
         return image_rows.read(config)
     return text_files.read(config) if config.data.format is DataFormat.TEXT else read(config)
 
@@ -80,12 +80,14 @@ def clean(config: TrainingConfig, rows: Rows | None = None) -> Cleaned:
 
     Raises:
         DataInvalid: the rows cannot be learned from.
-        ModelInvalid: loss and family or target do not go together, or this installation cannot read pictures.
+        ModelInvalid: loss and family or target, or rows and preparation, do not go together, or this installation cannot read
+            pictures.
         StoreRefused: the rows cannot be fetched.
     """
     rows = read_rows(config) if rows is None else rows
     require_usable(rows)
     wanted = config.data.preparation
+    require_use(rows, wanted)
     incomplete = rows_without_value(rows.features, wanted, rows.place)
     complete = _none_of(incomplete, rows.features.rows)
     kept = np.flatnonzero(complete & first_of_each(rows, wanted.duplicates))

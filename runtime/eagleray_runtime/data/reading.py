@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 import pyarrow.parquet
 
-from eagleray_runtime.arrays import Integers
+from eagleray_runtime.arrays import AnyArray, Integers
 from eagleray_runtime.contract.blocks import ColumnType, DataFormat
 from eagleray_runtime.data import csv_rows
 from eagleray_runtime.data.naming import listed
@@ -256,7 +256,7 @@ def understood(name: str, kind: DataFormat) -> Iterator[None]:
     """
     try:
         yield
-    except (pa.ArrowException, ValueError, OSError, BadZipFile, EOFError) as error:
+    except (pa.ArrowException, ValueError, OSError, BadZipFile, EOFError, zlib.error) as error:
         # A store's error has a number or is of a kind of its own, where Arrow's is not.
         of_store = isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError)
         if of_store or isinstance(error, MemoryError):
@@ -290,8 +290,7 @@ def require_alike(name: str, columns: Sequence[str], first_name: str, first: Seq
 
 def _arrow(name: str, content: bytes, format_: DataFormat, texts: Collection[str]) -> Any:
     kind = kind_of(name, format_)
-    if name.lower().endswith(PACKED):
-        content = _unpacked(name, content)
+    content = unpacked(name, content)
     with understood(name, kind):
         if kind is DataFormat.CSV:
             table = csv_rows.file(content, texts)
@@ -300,7 +299,7 @@ def _arrow(name: str, content: bytes, format_: DataFormat, texts: Collection[str
             plain = without_views(table.schema)
             table = table if plain.equals(table.schema) else table.cast(plain)
         elif kind is DataFormat.NPZ:
-            table = _npz(content)
+            table = pa.table(_columns(arrays_of(content)))
         else:
             table = json_lines(content)
     require_distinct(name, table.column_names)
@@ -320,26 +319,47 @@ def _with_texts(table: Any, texts: Collection[str]) -> Any:
     return table
 
 
-def _unpacked(name: str, content: bytes) -> bytes:
+def unpacked(name: str, content: bytes) -> bytes:
+    """What a file holds, unpacked if its name says that it is packed.
+
+    Raises:
+        DataInvalid: it is damaged.
+    """
+    if not name.lower().endswith(PACKED):
+        return content
     try:
         return gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         raise DataInvalid(f"{name} cannot be unpacked: {error}: check the file") from error
 
 
-def _npz(content: bytes) -> Any:
+def arrays_of(content: bytes) -> dict[str, AnyArray]:
+    """The arrays of an NPZ file by name; what goes wrong is for `understood`."""
+    found = np.load(io.BytesIO(content), allow_pickle=False)
+    if isinstance(found, np.ndarray):
+        raise ValueError("it holds one array without a name: save arrays by numpy.savez")
+    with found as file:
+        arrays = {name: file[name] for name in file.files}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{name} in it is no array")
+    return arrays
+
+
+def _columns(arrays: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
     """A one-dimensional array is a column; a two-dimensional array `x` is the columns `x_0`, `x_1`, ..."""
-    arrays: dict[str, Any] = {}
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        for name in file.files:
-            array = file[name]
-            if array.ndim == 1:
-                arrays[name] = array
-            elif array.ndim == 2:
-                arrays |= {f"{name}_{index}": np.ascontiguousarray(array[:, index]) for index in range(array.shape[1])}
-            else:
-                raise ValueError(f"array {name} has {array.ndim} dimensions, 1 or 2 are allowed")
-    return pa.table(arrays)
+    columns: dict[str, AnyArray] = {}
+    for name, array in arrays.items():
+        if array.ndim == 1:
+            columns[name] = array
+        elif array.ndim == 2:
+            columns |= {f"{name}_{index}": np.ascontiguousarray(array[:, index]) for index in range(array.shape[1])}
+        else:
+            raise ValueError(
+                f"array {name} has {array.ndim} dimensions, and columns have 1 or 2; from images learn families "
+                "ConvolutionalNetwork and Custom, without data.columns and data.sequence"
+            )
+    return columns
 
 
 def json_lines(content: bytes, types: Any = None) -> Any:

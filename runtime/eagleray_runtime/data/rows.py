@@ -196,13 +196,17 @@ def _place(dealt: int, held_out: dict[str, int], index: int) -> str:
 def _sources(config: TrainingConfig) -> tuple[Source, dict[str, Source]]:
     """The rows to deal, and those of files of their own by the field that names these."""
     locations = {VALIDATION: config.validation_location, TEST: config.test_location}
-    held_out = {field: _stored(location) for field, location in locations.items() if location is not None}
-    source, *others = read_sources([_files(config), *held_out.values()], config.data.format, categorical(config.data))
+    held_out = {field: stored(location) for field, location in locations.items() if location is not None}
+    source, *others = read_sources([files_of(config), *held_out.values()], config.data.format, categorical(config.data))
     return source, dict(zip(held_out, others, strict=True))
 
 
-def _files(config: TrainingConfig) -> Files:
-    """Name and content of the files that hold the rows."""
+def files_of(config: TrainingConfig) -> Files:
+    """Name and content of the files that hold the rows.
+
+    Raises:
+        DataInvalid, StoreRefused: they cannot be fetched.
+    """
     if config.data_file is not None:
         path = Path(config.data_file)
         try:
@@ -211,10 +215,15 @@ def _files(config: TrainingConfig) -> Files:
             raise DataInvalid(f"{path.name} of the ConfigMap cannot be read: {error.strerror}: check configMapRef") from error
     if config.data_location is None:
         raise DataInvalid("there are no rows: set data.uri, data.configMapRef or data.sample")
-    return _stored(config.data_location)
+    return stored(config.data_location)
 
 
-def _stored(location: Location) -> Files:
+def stored(location: Location) -> Files:
+    """Name and content of the files at a location.
+
+    Raises:
+        StoreRefused: they cannot be fetched.
+    """
     store = Store(location)
     return [(path.rsplit("/", 1)[-1], store.read_path(path)) for path in store.find()]
 

@@ -10,6 +10,7 @@ from eagleray_runtime.bundle.reading import read_bundle
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.config import Location, ServingConfig
 from eagleray_runtime.contract.search import Search
+from eagleray_runtime.data.loading import load
 from eagleray_runtime.errors import DigestMismatch, ModelInvalid, StoreRefused, UserCodeFailed
 from eagleray_runtime.serving.model import load_model
 from eagleray_runtime.serving.tensors import decode
@@ -411,6 +412,40 @@ def test_it_learns_from_pictures_in_folders(custom, tmp_path):
     run = HereRun(config.model_copy(update={"data": blocks.Data.model_validate(data)})).to_the_end()
     assert run.plan.architecture.inputs[:2] == (16, 16)
     assert run.metrics()["Accuracy", "Test"] > 0.9
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("shape", "inputs"), [((6, 4, 2), (6, 4, 2)), ((6, 4), (6, 4, 1))], ids=["images", "matrices"])
+async def test_it_learns_from_arrays_of_images_and_answers_them(custom, tmp_path, shape, inputs):
+    config, images = custom_images(custom, tmp_path, shape)
+    run = HereRun(config).to_the_end()
+    assert run.plan.architecture.inputs == inputs
+    assert run.metrics()["Accuracy", "Test"] == 1
+    run.save()
+    tensor = {"name": "image", "datatype": "FP64", "shape": [2, *shape], "data": images[:2].ravel().tolist()}
+    status, answer = await Client(serving(config)).infer({"inputs": [tensor]})
+    assert (status, answer["outputs"][0]["data"]) == (200, ["down", "up"])
+
+
+def test_arrays_of_columns_are_columns(custom, tmp_path):
+    config, _ = custom_images(custom, tmp_path, (3,))
+    assert load(config).inputs == (3,)
+
+
+def test_what_does_nothing_to_images_is_refused_of_their_arrays(custom, tmp_path):
+    config, _ = custom_images(custom, tmp_path, (6, 4), preparation={"missingNumeric": "Median"})
+    with pytest.raises(ModelInvalid, match="images take duplicates, scaling and targetScaling alone"):
+        load(config)
+
+
+def custom_images(custom, tmp_path, shape, **data):
+    """Configuration of a job on 80 arrays of a shape, that are brighter or darker, and these."""
+    names = np.array(["down", "up"])[np.arange(80) % 2]
+    images = np.random.default_rng(0).normal(np.where(names == "up", 1, -1).reshape(-1, *[1] * len(shape)), 0.5, (80, *shape))
+    np.savez(tmp_path / "arrays.npz", x=images, y=names)
+    source = {"configMapRef": {"name": "rows", "key": "arrays.npz"}, "target": "y"}
+    config = custom(files={"mine.py": SHAPED}, dataFile=str(tmp_path / "arrays.npz"))
+    return config.model_copy(update={"data": blocks.Data.model_validate(source | data)}), images
 
 
 WORDS = """

@@ -25,6 +25,19 @@ def numbers(**columns):
     return Table({name: Column(Kind.REAL, np.array(values, dtype=float)) for name, values in columns.items()})
 
 
+def saved(save, *array, **arrays):
+    """What a function of NumPy saves of arrays."""
+    content = io.BytesIO()
+    save(content, *array, **arrays)
+    return content.getvalue()
+
+
+def damaged(content):
+    """The same with other bytes in its midst."""
+    middle = len(content) // 2
+    return content[:middle] + bytes(64) + content[middle + 64 :]
+
+
 # --- reading
 
 
@@ -102,18 +115,16 @@ def test_files_may_be_packed(name):
 
 
 def test_npz_matrices_become_columns():
-    content = io.BytesIO()
-    np.savez(content, x=np.arange(6.0).reshape(3, 2), y=np.array([1, 0, 1]))
-    source = read_files([("a.npz", content.getvalue())], DataFormat.AUTO)
+    content = saved(np.savez, x=np.arange(6.0).reshape(3, 2), y=np.array([1, 0, 1]))
+    source = read_files([("a.npz", content)], DataFormat.AUTO)
     assert source.names == ["x_0", "x_1", "y"]
     assert source.table(["x_1"])["x_1"].values.tolist() == [1.0, 3.0, 5.0]
 
 
 def test_npz_never_unpickles():
-    content = io.BytesIO()
-    np.savez(content, x=np.array([{"a": 1}], dtype=object))
+    content = saved(np.savez, x=np.array([{"a": 1}], dtype=object))
     with pytest.raises(DataInvalid, match=r"cannot be read as NPZ.*pickle"):
-        read_files([("a.npz", content.getvalue())], DataFormat.AUTO)
+        read_files([("a.npz", content)], DataFormat.AUTO)
 
 
 def test_parquet_is_read_with_its_types():
@@ -186,6 +197,9 @@ def test_files_are_read_together_only_if_their_columns_agree():
         ("rows.jsonl", b'[{"x": 1}]', "cannot be read as JSONLines"),
         ("rows.jsonl", b'{"x": 1}\n{"x": ', "cannot be read as JSONLines"),
         ("rows.jsonl", b'{"x": "\xff"}', "cannot be read as JSONLines: .*UTF8"),
+        ("rows.npz", saved(np.save, np.arange(3)), "it holds one array without a name: save arrays by numpy.savez"),
+        ("rows.npz", damaged(saved(np.savez_compressed, x=np.arange(999))), "cannot be read as NPZ: Error -3 while"),
+        ("rows.npz", saved(np.savez, x=np.zeros((2, 3, 4))), "array x has 3 dimensions, .* Custom, without data.columns"),
     ],
 )
 def test_unreadable_files_are_told(name, content, words):

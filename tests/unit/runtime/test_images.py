@@ -1,6 +1,7 @@
 """Images as numbers: read from NPZ files, prepared by channel, asked for by the protocol; without torch and Pillow."""
 
 import base64
+import gzip
 import subprocess
 import sys
 
@@ -70,6 +71,22 @@ def test_the_target_is_taken_for_classes_or_numbers_as_in_a_table(images):
     assert load(images(x=pixels(), y=np.linspace(0, 1, ROWS))).task == "Regression"
 
 
+def test_a_target_may_be_a_matrix_of_one_column(images):
+    assert load(images(x=pixels(), y=LABELS[:, np.newaxis])).classes == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("scaling", ["Standard", "Robust"])
+def test_pixels_may_be_true_or_false(images, scaling):
+    dataset = load(images({"preparation": {"scaling": scaling}}, x=pixels() > 50, y=LABELS))
+    assert len(np.unique(dataset.training.x[..., 0])) == 2
+    assert {type(value) for value in np.ravel(dataset.example["x"]).tolist()} == {int}
+
+
+def test_a_preparation_that_does_nothing_to_images_is_refused(images):
+    with pytest.raises(ModelInvalid, match="images take duplicates, scaling and targetScaling alone"):
+        load(images({"preparation": {"outliers": "IQR"}}, x=pixels(), y=LABELS))
+
+
 def test_repeated_images_are_dropped_where_that_is_asked_for(images):
     x, y = np.concatenate([pixels(), pixels()[:8]]), np.concatenate([LABELS, LABELS[:8]])
     assert load(images({"preparation": {"duplicates": "Drop"}}, x=x, y=y)).report.dropped == 8
@@ -133,6 +150,24 @@ def test_images_of_several_files_are_read_together_and_parts_may_have_their_own(
     np.savez(tmp_path / "test.npz", x=pixels(channels=3, rows=8), y=LABELS[:8])
     with pytest.raises(DataInvalid, match=r"5 x 4 x 2 in data.uri, 5 x 4 x 3 in data.split.testUri"):
         load(config)
+
+
+def test_a_target_may_be_whole_in_one_file_and_have_fractions_in_another(job, tmp_path, folder):
+    np.savez(tmp_path / "rows.npz", x=pixels(), y=LABELS)
+    np.savez(tmp_path / "test.npz", x=pixels(rows=8), y=LABELS[:8] / 2)
+    config = job(family="ConvolutionalNetwork", dataLocation=folder("rows.npz"), testLocation=folder("test.npz"))
+    data = {"uri": folder("rows.npz").uri, "target": "y", "split": {"testUri": folder("test.npz").uri}}
+    config = config.model_copy(update={"data": blocks.Data.model_validate(data)})
+    assert load(config).task == "Regression"
+    np.savez(tmp_path / "test.npz", x=pixels(rows=8), y=LABELS[:8].astype(str))
+    with pytest.raises(DataInvalid, match="a number in some files and true/false or text in others"):
+        load(config)
+
+
+def test_files_of_images_may_be_packed(job, tmp_path):
+    np.savez(tmp_path / "images.npz", x=pixels(), y=LABELS)
+    (tmp_path / "images.npz.gz").write_bytes(gzip.compress((tmp_path / "images.npz").read_bytes()))
+    assert load(by_file(job, tmp_path / "images.npz.gz", {})).inputs == (5, 4, 2)
 
 
 def test_an_image_that_would_be_halved_to_nothing_is_told_with_what_to_change():

@@ -241,13 +241,32 @@ def test_values_that_do_not_go_together_are_refused_by_the_specs_rules_before_an
             "that makes the task Regression",
         ),
         (
+            {
+                "rows": ["t,a,y", *(f"{n},{n % 7},{n % 5}" for n in range(60))],
+                "family": "RecurrentNetwork",
+                "data": {"sequence": {"timeColumn": "t", "windowSteps": 3}},
+            },
+            {"field": "data.preparation.missingNumeric", "choices": ["Mean", "DropRow"]},
+            ModelInvalid,
+            "missingNumeric DropRow: no row of a sequence can be dropped",
+        ),
+        (
             {"rows": None, "family": "LinearRegression", "training": {"loss": {"type": "Huber"}}},
             {"field": "data.preparation.targetScaling", "choices": ["Standard", "MinMax"]},
             ModelInvalid,
             r"targetScaling MinMax: .* cannot be compared: set training\.loss\.delta",
         ),
     ],
-    ids=["metric", "no rows", "dropped rows", "refused rows", "another loss", "another task", "another Huber loss"],
+    ids=[
+        "metric",
+        "no rows",
+        "dropped rows",
+        "refused rows",
+        "another loss",
+        "another task",
+        "rows of a sequence",
+        "another Huber loss",
+    ],
 )
 def test_trials_that_could_not_be_judged_or_compared_are_refused_before_any_runs(
     job, monkeypatch, options, parameter, error, words

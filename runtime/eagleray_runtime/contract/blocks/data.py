@@ -448,7 +448,7 @@ class Data(Block):
         "pictures (PNG, JPEG), Text a text in UTF-8 in each file, or one long text in a single one. Auto decides by the file "
         "name's ending (.csv, .tsv, .parquet, .npz, .jsonl, .ndjson, with .gz behind it if it is packed). The header of "
         "CSV shows what separates its fields: a comma, semicolon, tab or bar; where it is no comma, 1,5 is read as 1.5. "
-        "Families ConvolutionalNetwork and Custom learn from ImageFolder, the former also from NPZ with an array of images "
+        "Families ConvolutionalNetwork and Custom learn from ImageFolder, and from NPZ with an array of images "
         "[rows, height, width] or [rows, height, width, channels].",
     )
     loading: Loading = Field(
