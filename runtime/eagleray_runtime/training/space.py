@@ -9,7 +9,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from eagleray_runtime.contract.blocks import Block, Data, Model, Preparation, Training
+from eagleray_runtime.contract.blocks import TORCH_FAMILIES, Block, Data, Model, Preparation, Training
 from eagleray_runtime.contract.config import TrainingConfig
 from eagleray_runtime.contract.rules import broken
 from eagleray_runtime.contract.search import Search, SearchParameter, SearchScale
@@ -22,7 +22,7 @@ Values = dict[str, Value]
 AnyBlock = TypeVar("AnyBlock", bound=Block)
 
 PARTS: Mapping[str, type[Block]] = {"data.preparation": Preparation, "model": Model, "training": Training}
-ENGINE = "training.engine"
+ENGINE, FAMILY = "training.engine", "model.family"
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,11 @@ def _dimension(config: TrainingConfig, parameter: SearchParameter) -> Dimension:
         raise ModelInvalid(f"spec.search: {field} is {needs}")
     found = _range(parameter, kind is int) if parameter.range is not None else Dimension(field, _named(parameter, kind is int))
     for value in found.values if found.values is not None else (found.low, found.high):
+        if field == FAMILY and value != config.model.family and TORCH_FAMILIES & {value, config.model.family}:
+            raise ModelInvalid(
+                f"spec.search: families {config.model.family} and {value} learn from other rows: search those that learn from "
+                "columns by either engine"
+            )
         with_values(config, {field: int(value) if found.whole else value})
     return found
 

@@ -169,6 +169,18 @@ def test_what_cannot_be_searched_is_refused_in_the_specs_own_words(job, paramete
         dimensions_of(job, parameter)
 
 
+@pytest.mark.parametrize(
+    ("family", "choices", "words"),
+    [
+        ("LogisticRegression", ["LogisticRegression", "RecurrentNetwork"], "LogisticRegression and RecurrentNetwork learn from"),
+        ("Transformer", ["Transformer", "MultilayerPerceptron"], "Transformer and MultilayerPerceptron learn from other rows"),
+    ],
+)
+def test_families_that_learn_from_other_rows_are_not_searched_together(job, family, choices, words):
+    with pytest.raises(ModelInvalid, match=words):
+        dimensions_of(job, {"field": "model.family", "choices": choices}, family=family)
+
+
 def test_numbers_and_choices_are_found_wherever_they_are_even_if_unset(job):
     found = dimensions_of(
         job,
