@@ -94,11 +94,13 @@ def decide(config: TrainingConfig, name: str, target: Seen) -> Decision:
     holds = f"target {name} holds {kind}"
     task, reason = _task(family, loss, looks, holds)
     if task == "Regression" and target.kind not in (Kind.REAL, Kind.INTEGER):
-        raise DataInvalid(f"target column {name} holds {kind}, which cannot be predicted as a number: use LogisticRegression")
+        advice = "use LogisticRegression" if family is Family.LINEAR_REGRESSION else "drop training.loss.type"
+        raise DataInvalid(f"target column {name} holds {kind}, which cannot be predicted as a number: {advice}")
     if task == "Classification" and looks == "Regression":
+        is_open = family not in (Family.LOGISTIC_REGRESSION, Family.PERCEPTRON)
         raise DataInvalid(
             f"target column {name} holds {kind}, {'too many for classes' if target.whole else 'and no class is a fraction'}: "
-            "use LinearRegression, "
+            f"{'drop training.loss.type' if is_open else 'use LinearRegression'}, use "
             f"a target of at most {FEW_VALUES} whole numbers or of text, or Categorical for it in data.columns"
         )
     fitting = (LossType.PERCEPTRON,) if family is Family.PERCEPTRON else LOSSES[task]

@@ -357,6 +357,18 @@ INVALID = {
         {"rows": ["x,y", *(f"{value},a" for value in range(9))], "family": "LogisticRegression"},
         "one class only",
     ),
+    "the loss wants numbers of classes": (
+        {"rows": FLOWERS, "family": "MultilayerPerceptron", "training": {"loss": {"type": "Huber"}}},
+        "holds text, which cannot be predicted as a number: drop training.loss.type",
+    ),
+    "the loss wants classes of amounts": (
+        {
+            "rows": ["x,y", *(f"{value},{value / 2}" for value in range(30))],
+            "family": "MultilayerPerceptron",
+            "training": {"loss": {"type": "CrossEntropy"}},
+        },
+        "no class is a fraction: drop training.loss.type, use a target of at most",
+    ),
     "text is not encoded": (
         {"rows": FLOWERS, "family": "LogisticRegression", "data": {"preparation": {"encoding": "None"}}},
         "column colour holds text",
