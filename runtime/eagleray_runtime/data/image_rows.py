@@ -49,7 +49,7 @@ def are_meant(config: TrainingConfig) -> bool:
         return True
     if config.model.family is not Family.CUSTOM or data.sample or data.sequence or data.text or data.columns:
         return False
-    name, content = files_of(config)[0]
+    name, content = next(files_of(config))
     return kind_of(name, data.format) is DataFormat.NPZ and any(map(_is_images, _npz(name, content, data.format).values()))
 
 
@@ -78,7 +78,7 @@ def read(config: TrainingConfig) -> Rows:
         sources = []
         for field, location in places.items():
             files = files_of(config) if location is None else stored(location)
-            arrays, digest = _arrays(files, data.format)
+            arrays, digest = _arrays(list(files), data.format)
             name = name or _images_among(data, arrays)
             sources.append(_source(field, arrays, name, data, digest))
     shapes = {source.images.values.shape[1:]: field for source, field in zip(sources, places, strict=True)}

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from eagleray_runtime.contract.blocks import ColumnType, Data
 from eagleray_runtime.contract.config import Location, TrainingConfig
 from eagleray_runtime.data import notes, sample
 from eagleray_runtime.data.naming import is_row_number, no_column
-from eagleray_runtime.data.reading import Files, Source, read_sources, series_of, table_of
+from eagleray_runtime.data.reading import Source, read_sources, series_of, table_of
 from eagleray_runtime.data.start import Start
 from eagleray_runtime.data.table import Column, Kind, Table
 from eagleray_runtime.data.windows import Series
@@ -196,13 +196,13 @@ def _place(dealt: int, held_out: dict[str, int], index: int) -> str:
 def _sources(config: TrainingConfig) -> tuple[Source, dict[str, Source]]:
     """The rows to deal, and those of files of their own by the field that names these."""
     locations = {VALIDATION: config.validation_location, TEST: config.test_location}
-    held_out = {field: stored(location) for field, location in locations.items() if location is not None}
-    source, *others = read_sources([files_of(config), *held_out.values()], config.data.format, categorical(config.data))
+    held_out = {field: list(stored(location)) for field, location in locations.items() if location is not None}
+    source, *others = read_sources([list(files_of(config)), *held_out.values()], config.data.format, categorical(config.data))
     return source, dict(zip(held_out, others, strict=True))
 
 
-def files_of(config: TrainingConfig) -> Files:
-    """Name and content of the files that hold the rows.
+def files_of(config: TrainingConfig) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the files that hold the rows, each fetched when it is asked for.
 
     Raises:
         DataInvalid, StoreRefused: they cannot be fetched.
@@ -210,22 +210,24 @@ def files_of(config: TrainingConfig) -> Files:
     if config.data_file is not None:
         path = Path(config.data_file)
         try:
-            return [(path.name, path.read_bytes())]
+            content = path.read_bytes()
         except OSError as error:
             raise DataInvalid(f"{path.name} of the ConfigMap cannot be read: {error.strerror}: check configMapRef") from error
-    if config.data_location is None:
+        yield path.name, content
+    elif config.data_location is not None:
+        yield from stored(config.data_location)
+    else:
         raise DataInvalid("there are no rows: set data.uri, data.configMapRef or data.sample")
-    return stored(config.data_location)
 
 
-def stored(location: Location) -> Files:
-    """Name and content of the files at a location.
+def stored(location: Location) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the files at a location, each fetched when it is asked for.
 
     Raises:
         StoreRefused: they cannot be fetched.
     """
     store = Store(location)
-    return [(path.rsplit("/", 1)[-1], store.read_path(path)) for path in store.find()]
+    return ((path.rsplit("/", 1)[-1], store.read_path(path)) for path in store.find())
 
 
 def _digest(source: Source, others: dict[str, Source]) -> str:
