@@ -175,6 +175,12 @@ def _source(field: str, arrays: dict[str, AnyArray], name: str, data: Data, dige
     images = arrays[name]
     if images.ndim == 3:
         images = images[..., np.newaxis]
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[1] < images.shape[2] == images.shape[3]:
+        # Taken as it is written, it would be a stripe with as many channels as it is wide.
+        raise DataInvalid(
+            f"{field}: array {name} has the shape [{', '.join(map(str, images.shape))}], with channels before height and width: "
+            "move them behind, by numpy.moveaxis(array, 1, -1)"
+        )
     if images.ndim != 4 or not images.size:
         raise DataInvalid(f"{field}: array {name} has the shape [{', '.join(map(str, images.shape))}], which holds no images")
     if images.dtype.kind == "b":

@@ -119,6 +119,11 @@ REFUSED = {
     "missing pixels": ({}, {"x": BROKEN, "y": LABELS}, r"not numbers \(NaN or infinity\) in row 8 \(1 such rows\)"),
     "too few targets": ({}, {"x": pixels(), "y": LABELS[:-1]}, r"array y has the shape \[39\], one value for each of the 40"),
     "words as pixels": ({}, {"x": pixels().astype(str), "y": LABELS}, "images are numbers"),
+    "channels first": (
+        {},
+        {"x": np.zeros((ROWS, 3, 8, 8)), "y": LABELS},
+        r"shape \[40, 3, 8, 8\], with channels before height and width: move them behind",
+    ),
     "no rows": ({}, {"x": pixels()[:0], "y": LABELS[:0]}, "which holds no images"),
 }
 
