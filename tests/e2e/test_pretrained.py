@@ -18,14 +18,20 @@ from tests.support import shipped_models
 from tests.support.documents import as_lines, documents
 from tests.support.live_cluster import LiveCluster
 
-pytestmark = [pytest.mark.pretrained, pytest.mark.usefixtures("torch_image")]
-
 EACH, UNSEEN = 150, 30
 """Paragraphs of each of the four libraries, for a job and for asking what it has learned."""
 
 JOB_SECONDS = 900
+
 UNCHANGED = {"type": "SGD", "learningRate": 1e-12}
 """No weight changes by it: what such a job tells is how good the model was before."""
+
+pytestmark = [
+    pytest.mark.pretrained,
+    pytest.mark.usefixtures("torch_image"),
+    # Two jobs, and a deployment.
+    pytest.mark.timeout(2 * JOB_SECONDS + 600),
+]
 
 
 @pytest.fixture(scope="module")
