@@ -30,7 +30,7 @@ from eagleray_runtime.training.plan import decide
 EPOCHS = 20
 """Each of them is timed but the first, in which torch chooses its kernels."""
 
-ROUNDS = 5
+ROUNDS = 9
 
 LEAST_SCALING = 1.7
 
