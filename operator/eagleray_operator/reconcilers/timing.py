@@ -22,7 +22,7 @@ Figure = Literal[
     "suspended_seconds",
 ]
 
-AT_REST: tuple[Figure, ...] = ("queued_seconds", "suspended_seconds")
+WITHOUT_PODS: tuple[Figure, ...] = ("queued_seconds", "suspended_seconds")
 """What a job holds no pods in."""
 
 
@@ -44,11 +44,11 @@ def booked(before: TrainingJobStatus, after: TrainingJobStatus, created: datetim
 
 def active_left(status: TrainingJobStatus, limit: int, now: datetime) -> float | None:
     """Seconds until a job has spent so many, those not counted in which it is queued or suspended; None while it is."""
-    if (doing := _doing(status)) in AT_REST or status.timing is None:
+    if (doing := _doing(status)) in WITHOUT_PODS or status.timing is None:
         return None
     ledger = _Ledger(status.timing)
     ledger.add(doing, now)
-    return max(0.0, limit - sum(ledger.of(figure) for figure in get_args(Figure) if figure not in AT_REST))
+    return max(0.0, limit - sum(ledger.of(figure) for figure in get_args(Figure) if figure not in WITHOUT_PODS))
 
 
 def given_up(attempt: Attempt, cause: Cause, now: datetime) -> Attempt:
