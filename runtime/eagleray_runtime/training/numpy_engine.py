@@ -19,6 +19,7 @@ from eagleray_runtime.models.initialization import initial_parameters
 from eagleray_runtime.models.network import Network
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import metrics, optimizers
+from eagleray_runtime.training.allocator import keep_freed_memory
 from eagleray_runtime.training.checkpoints import Checkpoints
 from eagleray_runtime.training.course import Course
 from eagleray_runtime.training.evaluation import outputs
@@ -100,6 +101,7 @@ def train(
         ModelInvalid: only torch has this architecture, or the early end looks at what is not defined.
         StoreRefused: a checkpoint cannot be read or written.
     """
+    keep_freed_memory()
     run = Run(plan, dataset.start.parameters if dataset.start else None)
     checkpoints = Checkpoints(store, plan.checkpoint.keep)
     next((content for content in checkpoints.newest_first() if run.restore(content)), None)

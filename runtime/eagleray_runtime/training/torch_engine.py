@@ -25,6 +25,7 @@ from eagleray_runtime.contract.reports import Choice, HistoryPoint
 from eagleray_runtime.data.dataset import Dataset
 from eagleray_runtime.data.scaling import Affine
 from eagleray_runtime.storage import Store
+from eagleray_runtime.training.allocator import keep_freed_memory
 from eagleray_runtime.training.outcome import EpochEnd, FirstEpoch, Outcome
 from eagleray_runtime.training.plan import Plan
 from eagleray_runtime.training.progress import Progress
@@ -165,6 +166,7 @@ def train(config: TrainingConfig, plan: Plan, dataset: Dataset, progress: Progre
 
 def _worker(told: dict[str, Any]) -> dict[str, Any]:
     """What each worker runs; the first one's answer is the run's."""
+    keep_freed_memory()
     plan = Plan.model_validate(told["plan"])
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
