@@ -85,7 +85,7 @@ def recovering(status: TrainingJobStatus, attempt: Attempt) -> State:
     """An attempt has failed, and the next one follows."""
     trial = status.progress.trial if status.progress else None
     # How many epochs of those that it reached are in a checkpoint nobody here knows.
-    reached = "" if trial or not attempt.to_epoch else f" in epoch {attempt.to_epoch}"
+    reached = "" if trial or attempt.to_epoch <= attempt.from_epoch else f" in epoch {attempt.to_epoch}"
     origin = f"trial {trial}" if trial else "the newest checkpoint"
     words = attempt.message.removesuffix(RESUMES).rstrip()
     message = f"Attempt {attempt.number} ended by {attempt.reason}{reached}: {words} The next goes on from {origin}."

@@ -73,9 +73,14 @@ def _progress(status: TrainingJobStatus, report: ProgressReport, now: datetime) 
         history=report.history,
     )
     resumed = report.resumed_from_epoch
-    for before in status.attempts[-2:-1]:
-        # Its last checkpoint may have been written after the last that was heard of it.
-        status = with_attempt(status, before.model_copy(update={"to_epoch": max(before.to_epoch, resumed)}))
+    for before in reversed(status.attempts[:-1]):
+        trained = before.to_epoch > before.from_epoch
+        # Its last checkpoint may have been written after the last that was heard of it; one that ended before it trained had
+        # what this one resumed from.
+        epochs = {"to_epoch": max(before.to_epoch, resumed)} if trained else {"from_epoch": resumed, "to_epoch": resumed}
+        status = with_attempt(status, before.model_copy(update=epochs))
+        if trained:
+            break
     attempt = status.attempts[-1].model_copy(update={"from_epoch": resumed, "to_epoch": report.epoch})
     if report.spent is not None:
         attempt = _with_spent(attempt, report.spent, now)

@@ -69,7 +69,9 @@ def _run(job: TrainingJob, observed: Observed, settings: Settings, now: datetime
             wait = (start - now).total_seconds()
             return jobconditions.conclude(job, status, jobconditions.recovering(status, attempt), Plan(requeue_after=wait), now)
         number = attempt.number + 1 if attempt else 1
-        attempt = Attempt(number=number, start_time=now, from_epoch=attempt.to_epoch if attempt else 0)
+        # Until it tells where it resumed.
+        epoch = attempt.to_epoch if attempt else 0
+        attempt = Attempt(number=number, start_time=now, from_epoch=epoch, to_epoch=epoch)
         # While a child is refused the attempt has not all that it needs, and must not be told as begun.
         if not observed.refused:
             status = reports.with_attempt(status.model_copy(update={"start_time": status.start_time or now}), attempt)

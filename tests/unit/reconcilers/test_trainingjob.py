@@ -324,6 +324,25 @@ def test_an_attempt_has_come_as_far_as_the_checkpoint_from_which_the_next_goes_o
         assert (before["toEpoch"], now["fromEpoch"], now["toEpoch"]) == (reached, resumed, 12)
 
 
+def test_attempts_that_ended_before_they_trained_had_what_the_next_resumed_from():
+    status = dict(plan_of().status)
+    status["attempts"] = [{"number": 1, "toEpoch": 7, "reason": "HeadLost", "endTime": "2026-11-24T11:00:00Z"}]
+    for number in (2, 3):
+        plan = plan_of(job(status=status), observed())
+        last = plan.status["attempts"][-1]
+        assert (last["number"], last["fromEpoch"], last["toEpoch"]) == (number, 7, 7)
+        failing = plan_of(job(status=dict(plan.status)), observed(*running(plan, **failed())))
+        assert "in epoch" not in condition(failing.status, "Progressing")["message"]
+        status = dict(failing.status)
+        status["attempts"][-1]["endTime"] = "2026-11-24T11:00:00Z"
+    again = plan_of(job(status=status), observed())
+    for resumed, reached in ((9, 9), (5, 7)):
+        report = progress(12, attempt=4).model_copy(update={"resumed_from_epoch": resumed})
+        told = plan_of(job(status=dict(again.status)), observed(reports=(report,))).status["attempts"]
+        epochs = [(attempt.get("fromEpoch", 0), attempt["toEpoch"]) for attempt in told]
+        assert epochs == [(0, reached), (resumed, resumed), (resumed, resumed), (resumed, 12)]
+
+
 def test_retries_end_at_the_backoff_limit_and_tell_the_last_cause():
     spec = {"runPolicy": {"backoffLimit": 1}}
     status = dict(first_plan(**spec).status)
