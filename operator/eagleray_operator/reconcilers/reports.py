@@ -73,14 +73,16 @@ def _progress(status: TrainingJobStatus, report: ProgressReport, now: datetime) 
         history=report.history,
     )
     resumed = report.resumed_from_epoch
-    for before in reversed(status.attempts[:-1]):
-        trained = before.to_epoch > before.from_epoch
-        # Its last checkpoint may have been written after the last that was heard of it; one that ended before it trained had
-        # what this one resumed from.
-        epochs = {"to_epoch": max(before.to_epoch, resumed)} if trained else {"from_epoch": resumed, "to_epoch": resumed}
-        status = with_attempt(status, before.model_copy(update=epochs))
-        if trained:
+    for back, before in enumerate(reversed(status.attempts[:-1])):
+        if before.from_epoch == before.to_epoch > resumed:
+            # It ended before it told anything, and where it began was a guess.
+            epochs = {"from_epoch": resumed, "to_epoch": resumed}
+        elif back == 0:
+            # Its last checkpoint may have been written after the last that was heard of it.
+            epochs = {"to_epoch": max(before.to_epoch, resumed)}
+        else:
             break
+        status = with_attempt(status, before.model_copy(update=epochs))
     attempt = status.attempts[-1].model_copy(update={"from_epoch": resumed, "to_epoch": report.epoch})
     if report.spent is not None:
         attempt = _with_spent(attempt, report.spent, now)

@@ -324,7 +324,7 @@ def test_an_attempt_has_come_as_far_as_the_checkpoint_from_which_the_next_goes_o
         assert (before["toEpoch"], now["fromEpoch"], now["toEpoch"]) == (reached, resumed, 12)
 
 
-def test_attempts_that_ended_before_they_trained_had_what_the_next_resumed_from():
+def test_attempts_that_ended_before_they_told_anything_stand_between_those_beside_them():
     status = dict(plan_of().status)
     status["attempts"] = [{"number": 1, "toEpoch": 7, "reason": "HeadLost", "endTime": "2026-11-24T11:00:00Z"}]
     for number in (2, 3):
@@ -336,11 +336,23 @@ def test_attempts_that_ended_before_they_trained_had_what_the_next_resumed_from(
         status = dict(failing.status)
         status["attempts"][-1]["endTime"] = "2026-11-24T11:00:00Z"
     again = plan_of(job(status=status), observed())
-    for resumed, reached in ((9, 9), (5, 7)):
+    for resumed, expected in (
+        (7, [(0, 7), (7, 7), (7, 7), (7, 12)]),
+        (9, [(0, 7), (7, 7), (7, 9), (9, 12)]),
+        (5, [(0, 7), (5, 5), (5, 5), (5, 12)]),
+    ):
         report = progress(12, attempt=4).model_copy(update={"resumed_from_epoch": resumed})
         told = plan_of(job(status=dict(again.status)), observed(reports=(report,))).status["attempts"]
-        epochs = [(attempt.get("fromEpoch", 0), attempt["toEpoch"]) for attempt in told]
-        assert epochs == [(0, reached), (resumed, resumed), (resumed, resumed), (resumed, 12)]
+        assert [(attempt.get("fromEpoch", 0), attempt["toEpoch"]) for attempt in told] == expected
+
+
+def test_an_attempt_of_which_nothing_was_heard_may_have_trained_up_to_the_checkpoint():
+    status = dict(plan_of().status)
+    status["attempts"] = [{"number": 1, "reason": "HeadLost", "endTime": "2026-11-24T11:00:00Z"}, {"number": 2}]
+    report = progress(12, attempt=2).model_copy(update={"resumed_from_epoch": 9})
+    first, second = plan_of(job(status=status), observed(reports=(report,))).status["attempts"]
+    assert (first.get("fromEpoch", 0), first["toEpoch"]) == (0, 9)
+    assert (second["fromEpoch"], second["toEpoch"]) == (9, 12)
 
 
 def test_retries_end_at_the_backoff_limit_and_tell_the_last_cause():
