@@ -323,7 +323,7 @@ class Attempt(Block):
     message: str = Field("", max_length=1500, description="How it ended, in its own words.")
     start_time: datetime | None = Field(None, description="When it was created.")
     end_time: datetime | None = Field(None, description="When its end was seen.")
-    from_epoch: int = Field(0, description="Epoch that it resumed from.")
+    from_epoch: int = Field(0, description="Epoch that it resumed from; until it tells, the one that was reached before it.")
     to_epoch: int = Field(0, description="Epoch that it is known to have reached.")
     training_time: datetime | None = Field(None, description="When it began to train.")
     checkpoint_seconds: float = Field(0, description="Seconds that its training has waited for checkpoints.")
