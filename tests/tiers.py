@@ -2,8 +2,9 @@
 
     python -m tests.tiers [TIER ...]
 
-Most run two at a time, for they wait as much as they compute. Two tell late from lost by the clock, and what runs beside them
-gives way. A tier that this machine cannot run says so by name and does not fail the rest; whatever can run must pass.
+Most run two at a time, for they wait as much as they compute. The tier faults tells late from lost by the clock: those that run
+beside it give way to it. A tier that this machine cannot run says so by name and does not fail the rest; whatever can run must
+pass.
 """
 
 import argparse
@@ -32,11 +33,7 @@ LONGEST_SECONDS = 3600
 
 @dataclass(frozen=True)
 class Tier:
-    """One tier: its pytest marker expression, and what it needs; `missing` returns the words for what is not there.
-
-    `by_the_clock` has processors before the others, or else a busy machine fails it: Ray gives a node 30 s to start, and the
-    kernel weighs all pods of the tests' node together as one process.
-    """
+    """One tier: its pytest marker expression, and what it needs; `missing` returns the words for what is not there."""
 
     name: str
     markers: str
@@ -44,7 +41,7 @@ class Tier:
     missing: Callable[[], str | None] = lambda: None
     environment: Callable[[], dict[str, str]] = dict
     options: tuple[str, ...] = ()
-    by_the_clock: bool = False
+    gives_way: bool = False
 
 
 def with_torch() -> dict[str, str]:
@@ -76,17 +73,16 @@ def no_node() -> str | None:
 
 TIERS = (
     Tier("fast", FAST, "decisions, builders, engines, protocol, chart", options=("--numprocesses", "auto")),
-    Tier("stores", "stores", "data, checkpoints and models in emulators of the clouds' stores"),
-    Tier("ray", "ray and not torch", "train and serve on a private Ray of this machine"),
+    Tier("stores", "stores", "data, checkpoints and models in emulators of the clouds' stores", gives_way=True),
+    Tier("ray", "ray and not torch", "train and serve on a private Ray of this machine", gives_way=True),
     Tier("torch", "torch", "the torch engine, and NumPy's gradients against autograd", no_room_for_torch, with_torch),
     Tier("integration", "integration", "the operator on a real kube-apiserver and etcd", no_go),
-    Tier("faults", "faults", "killed, cut off and lied to, it ends like the undisturbed run", no_go, by_the_clock=True),
+    Tier("faults", "faults", "killed, cut off and lied to, it ends like the undisturbed run", no_go),
     Tier(
         "e2e",
         "e2e and not (losses or pretrained)",
         "a whole Kubernetes node with KubeRay, Ray pods, Helm and Prometheus",
         no_node,
-        by_the_clock=True,
     ),
 )
 
@@ -113,7 +109,7 @@ def run(tier: Tier, told: Path | None) -> Outcome:
     say(f"=== {tier.name} begins: {tier.about}")
     begin = time.monotonic()
     command = [sys.executable, "-m", "pytest", "-q", *tier.options, "-m", tier.markers, "tests"]
-    if not tier.by_the_clock:
+    if tier.gives_way:
         command = ["nice", "-n", "10", *command]
     environment = os.environ | tier.environment()
     if told is None:
