@@ -51,8 +51,8 @@ class World:
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self.patience = 240.0
-        """Seconds; a batch may stand frozen for 90 of them."""
+        self.patience = 480.0
+        """Seconds; a batch may stand frozen for 90 of them, and a busy machine takes more than twice as many for the rest."""
         self.objects: dict[Ref, Manifest] = {}
         self.made: dict[Ref, set[str]] = defaultdict(set)
         """UIDs of all objects that ever had an address."""
