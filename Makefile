@@ -50,7 +50,7 @@ fast: $(VENV)/.dev ## The fast tests
 test-faults: $(VENV)/.dev ## The whole sweep: every fault at every point (an hour; the tier faults runs a sample)
 	$(BIN)/python -m tests.faults
 
-test-losses: $(VENV)/.dev ## Thirty faults over ten jobs on the node of the tests (root on Linux; 20 minutes)
+test-losses: $(VENV)/.dev ## Thirty faults over ten jobs on the node of the tests (root on Linux; half an hour)
 	$(BIN)/python -m pytest -q -s -m losses tests/e2e
 
 test-pretrained: $(VENV)/.dev ## MiniLM and SmolLM2 learn further on that node, and are served (root on Linux; 20 minutes)

@@ -1,6 +1,6 @@
 """Thirty faults over ten jobs on the node: every job ends right, or Failed with its true cause; none is lost, none runs twice.
 
-Takes 20 minutes, so that it is not in the tier e2e: `make test-losses`.
+Takes half an hour, so that it is not in the tier e2e: `make test-losses`.
 """
 
 import threading
