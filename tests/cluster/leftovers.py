@@ -30,11 +30,10 @@ def cgroup_folders(name: str) -> list[Path]:
 def create_cgroups(name: str) -> None:
     """Make the cgroup that the kubelet puts all pods under; it insists that it exists in every hierarchy.
 
-    All pods together weigh one process per processor, as on a node that has its machine to itself, and not one in all.
+    With v1 all pods together weigh one process per processor, as on a node that has its machine to itself, and not one in all.
     """
     if (CGROUPS / "cgroup.controllers").exists():
         (CGROUPS / name).mkdir(exist_ok=True)
-        _weigh(CGROUPS / name / "cpu.weight", 100)
         return
     for entry in CGROUPS.iterdir():
         if entry.is_dir() and not entry.is_symlink() and (entry / "cgroup.procs").exists():
@@ -43,13 +42,8 @@ def create_cgroups(name: str) -> None:
                 # A cpuset starts out empty and takes no process until it is given what its parent has.
                 for setting in ("cpuset.cpus", "cpuset.mems"):
                     (entry / name / setting).write_text((entry / setting).read_text())
-            _weigh(entry / name / "cpu.shares", 1024)
-
-
-def _weigh(setting: Path, process: int) -> None:
-    """Set a cgroup's share of the processors, where the hierarchy deals them out; `process` is what one process weighs in it."""
-    if setting.exists():
-        setting.write_text(str(process * (os.cpu_count() or 1)))
+            if (shares := entry / name / "cpu.shares").exists():
+                shares.write_text(str(1024 * (os.cpu_count() or 1)))
 
 
 def kill_containers(name: str) -> None:
