@@ -2,6 +2,7 @@
 
 import http.client
 import logging
+import math
 import os
 import ssl
 import threading
@@ -43,7 +44,7 @@ class Answer(NamedTuple):
 class Reporter:
     """Client of the operator's reports endpoint; without a URL it does nothing.
 
-    A background thread sends progress: of the reports that pile up meanwhile only the newest counts.
+    A background thread sends progress, each report once it is due: of those that pile up meanwhile only the newest counts.
     """
 
     def __init__(
@@ -58,10 +59,11 @@ class Reporter:
         self._clock, self._pause = clock, pause
         self._wake = threading.Condition()
         self._newest: ProgressReport | None = None
+        self._newest_at = math.inf
         self._busy = False
         self._closed = False
-        self._sent_at = -PROGRESS_SECONDS
-        self._sent_stage: object = None
+        self._next_at = -math.inf
+        self._told_stage: object = None
         self._stopped: str | None = None
         self._thread: threading.Thread | None = None
 
@@ -75,28 +77,33 @@ class Reporter:
             raise Stopped(self._stopped)
         if self._url is None:
             return False
-        return stage is not self._sent_stage or self._clock() - self._sent_at >= PROGRESS_SECONDS
+        return stage is not self._told_stage or self._clock() >= self._next_at
 
     def progress(self, report: ProgressReport) -> None:
-        """Send a progress report soon, if one is due; returns at once.
+        """Send a progress report as soon as it is due, unless a newer one comes before; returns at once.
 
         Raises:
             Stopped: the operator said that nobody waits for this attempt.
         """
-        if not self.due(report.stage):
+        is_due = self.due(report.stage)
+        if self._url is None:
             return
-        self._sent_at, self._sent_stage = self._clock(), report.stage
         with self._wake:
-            self._newest = report
+            due_at = self._next_at
+            if is_due:
+                due_at, self._told_stage = self._clock(), report.stage
+                self._next_at = due_at + PROGRESS_SECONDS
+            # It takes the place of one that waits to be sent, also in time.
+            self._newest, self._newest_at = report, min(due_at, self._newest_at)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._send_progress, name="eagleray-reports", daemon=True)
                 self._thread.start()
             self._wake.notify_all()
 
     def flush(self) -> None:
-        """Wait until the progress report that is under way is sent or given up."""
+        """Wait until the progress report that is due is sent or given up."""
         with self._wake:
-            self._wake.wait_for(lambda: self._newest is None and not self._busy, timeout=2 * REQUEST_SECONDS)
+            self._wake.wait_for(lambda: self._newest_at > self._clock() and not self._busy, timeout=2 * REQUEST_SECONDS)
 
     def deliver(self, report: ResultReport | FailureReport) -> None:
         """Send a report until it is accepted, with growing pauses, at most 600 seconds long.
@@ -129,19 +136,24 @@ class Reporter:
         """Send no progress any more; what is under way is finished first, so that no older report arrives after a result."""
         with self._wake:
             self._closed = True
-            self._newest = None
             self._wake.notify_all()
         if self._thread is not None:
             self._thread.join()
 
+    def _due_report(self) -> ProgressReport | None:
+        """Wait for the newest report to be due; None once there is none to send any more."""
+        with self._wake:
+            while not self._closed and (left := self._newest_at - self._clock()) > 0:
+                self._wake.wait(min(left, threading.TIMEOUT_MAX))
+            if self._closed:
+                return None
+            self._next_at = max(self._next_at, self._newest_at + PROGRESS_SECONDS)
+            report, self._newest, self._newest_at = self._newest, None, math.inf
+            self._busy = True
+            return report
+
     def _send_progress(self) -> None:
-        while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._newest is not None or self._closed)
-                report, self._newest = self._newest, None
-                if report is None:
-                    return
-                self._busy = True
+        while (report := self._due_report()) is not None:
             body = REPORT.dump_json(report, by_alias=True)
             answers = (self._post(body) for _ in range(LEADER_TRIES))
             answer = next(

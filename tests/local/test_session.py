@@ -226,33 +226,33 @@ async def test_a_job_that_is_suspended_gives_its_process_back_and_goes_on_from_i
 
 async def test_a_search_that_is_suspended_goes_on_with_the_trials_that_are_left(run: LocalRun) -> None:
     drawn = "{field: training.optimizer.learningRate, range: {min: 0.001, max: 0.1, scale: Log}}"
-    more = f"workers: {{cpus: 2}}\n  search: {{maxTrials: 12, parallelTrials: 2, parameters: [{drawn}]}}"
-    await run.apply(objects(job("search", epochs=3000, more=more)))
+    more = f"workers: {{cpus: 2}}\n  search: {{maxTrials: 8, parallelTrials: 2, parameters: [{drawn}]}}"
+    seen: list[tuple[int, int]] = []
 
     def status() -> dict[str, Any]:
         [resource] = run.cluster.of_kind("TrainingJob")
         return dict(resource.get("status") or {})
 
-    def trial() -> int:
-        return int(status().get("progress", {}).get("trial", 0))
+    def note(_event: str, manifest: Manifest) -> None:
+        if manifest["kind"] == "TrainingJob":
+            told = manifest.get("status") or {}
+            seen.append((told.get("progress", {}).get("trial", 0), told.get("search", {}).get("running", 0)))
 
-    await until(run, lambda: trial() > 2, 120)
-    reached = trial()
-    assert status()["search"]["running"] == 2
+    run.cluster.watch(note)
+    await run.apply(objects(job("search", epochs=6000, more=more)))
+    await until(run, lambda: any(trial > 2 for trial, _ in seen), 120)
+    assert max(running for _, running in seen) == 2
     await change(run, "TrainingJob", "search", suspend=True)
     await until(run, lambda: condition(run, "TrainingJob", "search", "Suspended")["status"] == "True", 60)
     assert status()["search"]["running"] == 0
+    reached = max(trial for trial, _ in seen)
+    seen.clear()
     await change(run, "TrainingJob", "search", suspend=False)
-    seen: list[int] = []
-
-    def ended() -> bool:
-        seen.append(trial())
-        return condition(run, "TrainingJob", "search", "Complete")["status"] == "True"
-
-    await until(run, ended)
-    assert min(number for number in seen if number) >= reached, "no trial began anew"
+    await until(run, lambda: condition(run, "TrainingJob", "search", "Complete")["status"] == "True")
+    # None is told once all have ended.
+    assert {trial for trial, _ in seen} <= {0, *range(reached, 9)}, "a trial began anew"
     search = status()["search"]
-    assert (search["trials"], search["running"], search["failed"], len(search["top"])) == (12, 0, 0, 5)
+    assert (search["trials"], search["running"], search["failed"], len(search["top"])) == (8, 0, 0, 5)
     chosen = {choice["field"]: choice for choice in status()["chosen"]}
     assert chosen["training.optimizer.learningRate"]["value"] == search["top"][0]["values"]["training.optimizer.learningRate"]
-    assert "the best of 12 trials by Loss on the validation part" in chosen["training.optimizer.learningRate"]["reason"]
+    assert "the best of 8 trials by Loss on the validation part" in chosen["training.optimizer.learningRate"]["reason"]

@@ -82,8 +82,6 @@ class Progress:
         now = time.monotonic()
         if self._began is None:
             self._began = (now, self._trained(0))
-        if not self._reporter.due(Stage.TRAINING):
-            return
         anew = {"epoch": 0, "step": 0, "metrics": {}, "history": [], "spent": self.spent(0.0, 0.0)}
         self.last = self.last.model_copy(update=self._share(0, now) | anew)
         self._reporter.progress(self.last)

@@ -63,7 +63,6 @@ def search(config: TrainingConfig, wanted: Search, rows: Rows, checkpoints: Stor
     at_once, chosen = parallelism(wanted, config.workers.cpus)
     progress.chosen = chosen
     progress.searches(len(drawn))
-    progress.stage(Stage.TRAINING)
 
     def tell() -> None:
         progress.trials(trials.summary(ended, len(drawn), len(running), larger_is_better=larger), len(ended))
@@ -76,6 +75,9 @@ def search(config: TrainingConfig, wanted: Search, rows: Rows, checkpoints: Stor
             rungs = cutoffs([each.rungs for each in ended], larger_is_better=larger)
         return Trial(number, drawn[number - 1], wanted.metric, rungs)
 
+    # How far an earlier attempt came is told with the stage, before the next trial begins.
+    tell()
+    progress.stage(Stage.TRAINING)
     known = {each.number for each in ended}
     # A trial begins when there is room for it: by then more of the others are known.
     left = (begin(number) for number in range(1, len(drawn) + 1) if number not in known)

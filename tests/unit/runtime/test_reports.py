@@ -97,6 +97,20 @@ def test_progress_is_sent_at_most_every_two_seconds(reporter, operator, clock):
     assert [report["epoch"] for report in operator.reports] == [0, 4, 8]
 
 
+def test_a_report_that_comes_too_early_is_sent_as_soon_as_it_is_due(reporter, operator, clock):
+    reporter.progress(progress(0))
+    reporter.flush()
+    clock.now = 1.99
+    reporter.progress(progress(1))
+    reporter.flush()
+    assert [report["epoch"] for report in operator.reports] == [0]
+    clock.now = 2.0
+    reporter.flush()
+    assert [report["epoch"] for report in operator.reports] == [0, 1]
+    clock.now = 3.99
+    assert not reporter.due(Stage.TRAINING)
+
+
 def test_a_new_stage_is_told_at_once(reporter, operator):
     reporter.progress(progress(stage=Stage.PREPARING))
     reporter.flush()
