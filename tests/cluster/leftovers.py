@@ -51,8 +51,9 @@ def kill_containers(name: str) -> None:
     for folder in cgroup_folders(name):
         deadline = time.monotonic() + 15
         while folder.exists():
-            nested = sorted((path for path in folder.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts))
-            for path in (*nested, folder):
+            # Not by rglob: it fails on a folder that a container's own end removes meanwhile.
+            for nested, _, _ in os.walk(folder, topdown=False):
+                path = Path(nested)
                 with contextlib.suppress(OSError):
                     for pid in (path / "cgroup.procs").read_text().split():
                         _kill(int(pid))

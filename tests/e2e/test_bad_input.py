@@ -12,9 +12,6 @@ from tests.support.live_cluster import LiveCluster
 
 HOUSES = "size,price\n" + "".join(f"{size},{2 * size}\n" for size in range(40))
 HOLE = 17
-STARTS_SECONDS = 300
-"""Ray 2.60 gives a head 30 s to start (raylet_start_wait_time_s in _private/node.py): on a busy machine one may end, and its job
-goes on with another attempt. Five that start at once on two slow cores never come to an end, so here one starts at a time."""
 HOUSES_WITH_A_HOLE = HOUSES.replace(f"\n{HOLE},{2 * HOLE}\n", f"\n{HOLE},nan\n")
 
 CHILDREN = ("RayJob", "RayService", "RayCluster", "Pod", "NetworkPolicy", "PersistentVolumeClaim", "Service")
@@ -81,25 +78,25 @@ FAILING = {
 
 @pytest.mark.parametrize("name", FAILING)
 def test_a_job_fails_once_in_clear_words_and_leaves_no_pods(cluster: LiveCluster, namespace: str, name: str) -> None:
+    # One at a time: Ray 2.60 gives a head 30 s to start (raylet_start_wait_time_s in _private/node.py), and five that start at
+    # once on two slow cores never come to an end. Where a head takes longer, the job goes on with another attempt.
     data, reason, words = FAILING[name]
     cluster.apply(job(name, data=data), namespace=namespace)
-    told = cluster.until_condition("TrainingJob", name, "Failed", namespace, status="True", seconds=STARTS_SECONDS)
+    told = cluster.until_condition("TrainingJob", name, "Failed", namespace, status="True")
     assert told["reason"] == reason, told
     assert all(word in told["message"] for word in words), told["message"]
     attempts = [attempt["reason"] for attempt in cluster.get("TrainingJob", name, namespace)["status"]["attempts"]]
     assert attempts.count(reason) == 1, "trying again would not help"
     assert set(attempts[:-1]) <= {"ContainerFailed", "HeadLost"}, attempts
     selector = f"eagleray.io/training-job={name}"
-    cluster.until(lambda: not cluster.all("Pod", namespace, selector), "its pods are gone", 60, namespace)
+    cluster.until(lambda: not cluster.all("Pod", namespace, selector), "its pods are gone", namespace=namespace)
 
 
 def test_a_bundle_with_a_flipped_bit_is_not_served(cluster: LiveCluster, node: Node, namespace: str, tmp_path: Path) -> None:
     uri, folder = put_bundle(node, namespace, tmp_path)
     flip_a_bit(folder)
     cluster.apply(deployment("flipped", model={"uri": uri}), namespace=namespace)
-    told = cluster.until_condition(
-        "ModelDeployment", "flipped", "Ready", namespace, reason="DigestMismatch", seconds=STARTS_SECONDS
-    )
+    told = cluster.until_condition("ModelDeployment", "flipped", "Ready", namespace, reason="DigestMismatch")
     assert told["status"] == "False"
     assert ".safetensors is not the file that was written" in told["message"]
 

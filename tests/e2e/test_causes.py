@@ -72,7 +72,7 @@ def namespaces(cluster: LiveCluster, new_namespace: NewNamespace) -> Namespaces:
 def test_it_is_told_in_the_words_of_the_one_who_knows(cluster: LiveCluster, namespaces: Namespaces, what: str) -> None:
     topic, resource, reason, words = CAUSES[what]
     kind, name = resource["kind"], resource["metadata"]["name"]
-    told = cluster.until_condition(kind, name, "Progressing", namespaces[topic], reason=reason, seconds=180)
+    told = cluster.until_condition(kind, name, "Progressing", namespaces[topic], reason=reason)
     assert told["status"] == "False"
     for word in words:
         assert word in told["message"], told
@@ -89,5 +89,5 @@ def test_a_job_goes_on_by_itself_when_its_quota_is_raised(cluster: LiveCluster, 
     namespace = namespaces["quota"]
     cluster.until_condition("TrainingJob", "quota", "Progressing", namespace, reason="QuotaExceeded")
     cluster.kubectl("delete", "resourcequota", "team", "-n", namespace)
-    cluster.until_condition("TrainingJob", "quota", "Progressing", namespace, status="True", seconds=180)
+    cluster.until_condition("TrainingJob", "quota", "Progressing", namespace, status="True")
     cluster.until(lambda: cluster.all("Pod", namespace, "eagleray.io/training-job=quota"), "its pod", 60, namespace)

@@ -34,7 +34,7 @@ def iris(cluster: LiveCluster, new_namespace: NewNamespace, prometheus: "Prometh
     began = time.monotonic()
     cluster.apply(*small(yaml.safe_load_all(SAMPLE.read_text())), namespace=namespace)
     for what, resource in (("Succeeded", "tjob/iris"), ("Ready", "mdep/iris")):
-        cluster.wait(what, resource, namespace, seconds=120)
+        cluster.wait(what, resource, namespace)
         measured[f"iris: apply -> {what}"] = time.monotonic() - began
     return namespace
 

@@ -193,7 +193,7 @@ def undisturbed(cluster: LiveCluster, node: Node, namespace: str) -> bytes:
     """The weights of a job that nothing happens to."""
     began = time.monotonic()
     cluster.apply(Story("undisturbed", "NumPy", ()).manifest(), namespace=namespace)
-    cluster.wait("Succeeded", "tjob/undisturbed", namespace, seconds=300)
+    cluster.wait("Succeeded", "tjob/undisturbed", namespace)
     print(f"\nundisturbed: {time.monotonic() - began:.0f} s", flush=True)
     return weights(cluster, node, namespace, "undisturbed")
 

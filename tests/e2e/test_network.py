@@ -35,7 +35,7 @@ def street(cluster: LiveCluster, new_namespace: NewNamespace) -> Street:
     cluster.wait("Ready", "pod/next-door", home, 60)
     cluster.wait("Ready", "pod/of-the-house", home, 60)
     cluster.wait("Ready", "pod/stranger", abroad, 60)
-    cluster.until_condition("TrainingJob", "line", "Progressing", home, reason="Training", seconds=180)
+    cluster.until_condition("TrainingJob", "line", "Progressing", home, reason="Training")
     return Street(cluster, home, abroad)
 
 

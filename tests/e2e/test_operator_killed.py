@@ -75,7 +75,7 @@ class Run:
         self.cluster.apply(JOB, DEPLOYMENT, namespace=self.namespace)
         self._killed_when(lambda: self._owned("NetworkPolicy") or self._owned("ConfigMap"), "the first children are there")
         for kind, type_ in (("TrainingJob", "Succeeded"), ("ModelDeployment", "Ready")):
-            self.cluster.until_condition(kind, "line", type_, self.namespace, status="True", seconds=150)
+            self.cluster.until_condition(kind, "line", type_, self.namespace, status="True")
         return self._settled(generation=1, replicas=1)
 
     def change(self) -> Dump:

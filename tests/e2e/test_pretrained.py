@@ -79,7 +79,7 @@ def answers(cluster: LiveCluster, node: Node, namespace: str, model: str, texts:
     """Serve a job's model and ask it through its Service."""
     spec = {"model": {"trainingJobRef": {"name": model}}, "resources": {"cpus": 1, "memory": "4Gi"}}
     cluster.apply(manifest("ModelDeployment", model, **spec), namespace=namespace)
-    cluster.wait("Ready", f"mdep/{model}", namespace, seconds=240)
+    cluster.wait("Ready", f"mdep/{model}", namespace)
     words = [
         sys.executable,
         str(CLIENTS / "text.py"),

@@ -156,7 +156,7 @@ def test_a_deployment_grows_under_load_and_shrinks_after_it(
     }
     began = time.monotonic()
     cluster.apply(manifest("ModelDeployment", "flowers", **spec), namespace=namespace)
-    cluster.wait("Ready", "mdep/flowers", namespace, seconds=120)
+    cluster.wait("Ready", "mdep/flowers", namespace)
     measured["deployment with torch and a GPU: apply -> Ready"] = time.monotonic() - began
 
     def replicas() -> dict[str, int]:

@@ -75,7 +75,7 @@ class PrivateRay:
             time.sleep(0.2)
 
 
-def run_python(*arguments: str, environment: dict[str, str], seconds: float = 240) -> subprocess.CompletedProcess[str]:
+def run_python(*arguments: str, environment: dict[str, str], seconds: float = 600) -> subprocess.CompletedProcess[str]:
     """Run Python with these arguments; one that does not end in time is ended, and the failure tells where its threads stood."""
     command = [sys.executable, *arguments]
     pipe = subprocess.PIPE

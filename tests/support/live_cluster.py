@@ -26,6 +26,10 @@ PLURALS = {
 }
 
 
+PATIENCE_SECONDS = 300.0
+"""How long what must come may take; what takes long on a slow and busy machine is not wrong."""
+
+
 class _Connection(http.client.HTTPConnection):
     """HTTP over a Unix socket, which unlike an address is reached from any network namespace."""
 
@@ -82,7 +86,7 @@ class LiveCluster:
         # A list leaves out what is the same of all its items.
         return [item | {"kind": kind} for item in json.loads(body)["items"]]
 
-    def until(self, holds: Callable[[], Found], what: str, seconds: float = 120, namespace: str = "") -> Found:
+    def until(self, holds: Callable[[], Found], what: str, seconds: float = PATIENCE_SECONDS, namespace: str = "") -> Found:
         """Ask until the answer is true; what is not there yet is asked for again. The failure shows the namespace."""
         end = time.monotonic() + seconds
         last: Any = None
@@ -97,7 +101,7 @@ class LiveCluster:
             time.sleep(0.2)
         raise AssertionError(f"not within {seconds:.0f} s: {what} (last: {str(last)[:500]})\n{self.describe(namespace)}")
 
-    def wait(self, condition: str, resource: str, namespace: str, seconds: float) -> None:
+    def wait(self, condition: str, resource: str, namespace: str, seconds: float = PATIENCE_SECONDS) -> None:
         """`kubectl wait`; the failure shows the namespace."""
         try:
             self.kubectl("wait", f"--for=condition={condition}", resource, "-n", namespace, f"--timeout={seconds:.0f}s")
@@ -109,7 +113,7 @@ class LiveCluster:
         return condition(found.get("status") or {"conditions": []}, type_)
 
     def until_condition(
-        self, kind: str, name: str, type_: str, namespace: str, *, reason: str = "", status: str = "", seconds: float = 120
+        self, kind: str, name: str, type_: str, namespace: str, *, reason: str = "", status: str = ""
     ) -> Manifest:
         """The condition, as soon as it has that reason and that status."""
 
@@ -117,7 +121,7 @@ class LiveCluster:
             seen = self.condition(kind, name, type_, namespace)
             return seen if reason in ("", seen["reason"]) and status in ("", seen["status"]) else None
 
-        found = self.until(told, f"{kind} {name} has {type_} {status} {reason}", seconds, namespace)
+        found = self.until(told, f"{kind} {name} has {type_} {status} {reason}", namespace=namespace)
         assert found is not None
         return found
 
