@@ -54,7 +54,7 @@ class Apiserver:
             "patch", kind, name, "-n", namespace, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status})
         )
 
-    def until(self, holds: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+    def until(self, holds: Callable[[], Any], what: str, seconds: float = 120) -> Any:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:

@@ -42,4 +42,4 @@ def test_what_is_too_old_is_named_and_an_upgrade_noticed(
     assert apiserver.all("rayjobs", namespace) == []
 
     apiserver.kubectl("patch", "crd", "rayjobs.ray.io", "--type=json", "-p", old_definitions)
-    apiserver.until(lambda: apiserver.get("rayjob", "line-1", namespace), "the RayJob is made", seconds=90)
+    apiserver.until(lambda: apiserver.get("rayjob", "line-1", namespace), "the RayJob is made")

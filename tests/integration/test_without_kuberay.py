@@ -52,7 +52,7 @@ def test_the_missing_kuberay_is_named_and_its_arrival_noticed(
         def starts() -> bool:
             return reason_of(apiserver, kind, name, type_, namespace) == "Starting"  # noqa: B023
 
-        apiserver.until(starts, f"{kind} {name} goes on by itself", seconds=60)
+        apiserver.until(starts, f"{kind} {name} goes on by itself")
     owners = {child["metadata"]["ownerReferences"][0]["name"] for child in apiserver.all(CHILDREN, namespace) if owned(child)}
     assert owners == {"line", "shop"}
 
@@ -67,19 +67,19 @@ def test_kuberay_is_removed_and_returns_while_the_operator_works_on(
     operator.start()
     operator.until_leading()
     apiserver.apply(BY_URI, namespace=namespace)
-    apiserver.until(lambda: apiserver.all("rayservices", namespace), "a RayService", seconds=60)
+    apiserver.until(lambda: apiserver.all("rayservices", namespace), "a RayService")
 
     apiserver.kubectl("delete", *DEFINITIONS, "--wait=true")
 
     def missing() -> bool:
         return reason_of(apiserver, "mdep", "shop", "Accepted", namespace) == "PrerequisiteMissing"
 
-    apiserver.until(missing, "what is missing is named", seconds=60)
+    apiserver.until(missing, "what is missing is named")
     assert operator.process.poll() is None
 
     apiserver.kubectl("apply", "--server-side", "-f", "-", text=kuberay)
-    [service] = apiserver.until(lambda: apiserver.all("rayservices", namespace), "a RayService again", seconds=60)
+    [service] = apiserver.until(lambda: apiserver.all("rayservices", namespace), "a RayService again")
     # That of the new RayService is seen: its watch is back as well.
     apiserver.kubectl("delete", "rayservice", service["metadata"]["name"], "-n", namespace)
-    apiserver.until(lambda: apiserver.all("rayservices", namespace), "it comes back", seconds=30)
+    apiserver.until(lambda: apiserver.all("rayservices", namespace), "it comes back")
     assert operator.process.poll() is None

@@ -55,7 +55,7 @@ class PrivateRay:
         except ValueError:
             return text
 
-    def serve(self, applications: list[dict[str, Any]], port: int, seconds: float = 90) -> None:
+    def serve(self, applications: list[dict[str, Any]], port: int, seconds: float = 240) -> None:
         """Deploy these applications, and none but these, and wait until all of them run."""
         document = {
             "proxy_location": "HeadOnly",
@@ -161,7 +161,7 @@ def _ports_and_paths(folder: Path) -> dict[str, str]:
 
 
 def _wait_for_serve_api(ray: PrivateRay) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + START_SECONDS
     while True:
         try:
             ray.call("GET", "/api/serve/applications/")
