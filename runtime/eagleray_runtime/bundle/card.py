@@ -5,6 +5,7 @@ from html import escape
 
 from eagleray_runtime.bundle.manifest import IMAGE, TEXT, Manifest
 from eagleray_runtime.contract.blocks import Family
+from eagleray_runtime.contract.reports import Metric
 from eagleray_runtime.data.preparation import AnyColumn
 
 TASKS = {"Regression": "regression", "Classification": "classification", "LanguageModeling": "the continuation"}
@@ -35,6 +36,12 @@ def _window(manifest: Manifest) -> list[str]:
     ]
 
 
+def _spread(metric: Metric) -> str:
+    if metric.low is not None and metric.high is not None:
+        return f"{metric.low:.6g} to {metric.high:.6g}"
+    return "" if metric.deviation is None else f"deviation {metric.deviation:.6g} between the folds"
+
+
 def _fitted(manifest: Manifest) -> str:
     if manifest.lineage.started_from is not None or manifest.family is Family.PRETRAINED:
         return "is that of the model from which training started"
@@ -44,7 +51,8 @@ def _fitted(manifest: Manifest) -> str:
 def model_card(manifest: Manifest, plots: Mapping[str, str]) -> str:
     """Markdown; every figure in it is also in the manifest or the job's status. `plots` are titles by file name."""
     lineage, data = manifest.lineage, manifest.data
-    rows = [f"| {metric.name} | {metric.part} | {metric.value:.6g} |" for metric in manifest.metrics]
+    rows = [f"| {metric.name} | {metric.part} | {metric.value:.6g} | {_spread(metric)} |" for metric in manifest.metrics]
+    confidence = f"{manifest.confidence_percent} % interval" if manifest.confidence_percent else "interval"
     lines = [
         f"# {lineage.name}",
         "",
@@ -59,8 +67,8 @@ def model_card(manifest: Manifest, plots: Mapping[str, str]) -> str:
         "",
         "## How good it is",
         "",
-        "| metric | part | value |",
-        "| --- | --- | --- |",
+        f"| metric | part | value | {confidence} |",
+        "| --- | --- | --- | --- |",
         *rows,
         "",
         *(f"![{escape(title)}]({name})" for name, title in plots.items()),

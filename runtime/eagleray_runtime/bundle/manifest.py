@@ -86,6 +86,7 @@ class Manifest(Block):
     target: str
     classes: list[str]
     metrics: list[Metric]
+    confidence_percent: int | None = None
     history: list[HistoryPoint]
     coefficients: list[Coefficients] | None = None
     lineage: Lineage

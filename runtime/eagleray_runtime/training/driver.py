@@ -186,6 +186,7 @@ def _draft(
             *evaluate(predict, architecture.head, dataset, plan.metrics, config.evaluation.confidence_percent, plan.seed),
             *over_folds,
         ],
+        confidence_percent=config.evaluation.confidence_percent,
         history=outcome.history,
         coefficients=coefficients,
         lineage=Lineage(

@@ -97,6 +97,18 @@ def test_the_rows_to_test_on_are_in_no_fold_and_the_model_is_the_one_without_fol
     assert {metric.part for metric in with_folds.metrics} == {"Training", "Validation", "Test", "CrossValidation"}
 
 
+def test_the_model_card_tells_how_sure_each_figure_is(job, tmp_path):
+    config = job(ROWS, family="LogisticRegression", training=TRAINING, evaluation=FIVE | {"confidencePercent": 90})
+    found = {(metric.name, metric.part): metric for metric in run(config).metrics}
+    (card,) = (tmp_path / "model").glob("MODEL_CARD-*.md")
+    lines = card.read_text().splitlines()
+    tested, folded, learned = (found["Accuracy", part] for part in ("Test", "CrossValidation", "Training"))
+    assert "| metric | part | value | 90 % interval |" in lines
+    assert f"| Accuracy | Test | {tested.value:.6g} | {tested.low:.6g} to {tested.high:.6g} |" in lines
+    assert f"| Accuracy | CrossValidation | {folded.value:.6g} | deviation {folded.deviation:.6g} between the folds |" in lines
+    assert f"| Accuracy | Training | {learned.value:.6g} |  |" in lines
+
+
 def test_the_preparation_of_a_fold_is_fitted_to_its_own_training_rows(job):
     config = job(ROWS, family="LogisticRegression", training=TRAINING, evaluation=FIVE)
     offsets = {fold.preparation.affines[0].offset for fold in folds(config, clean(config), 5)}
