@@ -185,5 +185,9 @@ def _validated(block: type[AnyBlock], spec: dict[str, Any], values: Values) -> A
     try:
         return block.model_validate(spec)
     except ValidationError as error:
-        said = error.errors()[0]["msg"]
+        first = error.errors()[0]
+        where, said = ".".join(map(str, first["loc"])), first["msg"]
+        if not any(field.endswith(where) for field in values):
+            # A block that the spec does not have lacks more than what is searched in it.
+            said = f"{where}: {said}"
         raise ModelInvalid(f"spec.search tries {told(values)}, which this spec refuses: {said}") from error

@@ -158,6 +158,7 @@ def test_a_grid_of_more_combinations_than_trials_is_refused():
         ({"field": "model.family", "numbers": [1]}, "is one of LinearRegression, .*: give choices"),
         ({"field": RATE, "numbers": [0.1, 0]}, "learningRate 0, which this spec refuses: Input should be greater than 0"),
         ({"field": RATE, "range": {"min": 1, "max": 101}}, "learningRate 101, .*: Input should be less than or equal to 100"),
+        ({"field": "model.custom.parameters.depth", "choices": ["2"]}, "depth 2, .*: custom.entrypoint: Field required"),
         ({"field": "training.batchSize", "numbers": [2.5]}, "batchSize 2.5, .*: Input should be a valid integer"),
         ({"field": "training.batchSize", "range": {"min": 2.2, "max": 2.8}}, "none is between 2.2 and 2.8"),
         ({"field": "data.preparation.scaling", "choices": ["Standard", "Most"]}, "scaling Most, .*: Input should be 'Standard',"),
