@@ -174,7 +174,7 @@ class ScalingDecision(Block):
     time: datetime = Field(description="When it was seen.")
     from_: int = Field(alias="from", description="Replicas before.")
     to: int = Field(description="Replicas after.")
-    reason: str = Field("", max_length=253, description="Who decided.")
+    reason: str = Field("", max_length=253, description="What decided: the load, or the field of the spec.")
 
 
 class ModelDeploymentStatus(Block):

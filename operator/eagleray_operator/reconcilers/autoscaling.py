@@ -52,9 +52,19 @@ def decisions(deployment: ModelDeployment, counts: ReplicaCounts, revision: str,
     status = deployment.status
     if status.replicas is None or status.active_revision != revision or status.replicas.desired == counts.desired:
         return status.scaling
-    who = "load, by Ray's autoscaler" if deployment.spec.autoscaling else "spec.replicas"
-    change = ScalingDecision.model_validate({"time": now, "from": status.replicas.desired, "to": counts.desired, "reason": who})
+    before, to = status.replicas.desired, counts.desired
+    change = ScalingDecision.model_validate({"time": now, "from": before, "to": to, "reason": _cause(deployment, before, to)})
     return [change, *status.scaling][:KEPT_DECISIONS]
+
+
+def _cause(deployment: ModelDeployment, before: int, to: int) -> str:
+    """What changed the wanted number: the spec where it was outside of the bounds until now, else the load."""
+    if deployment.spec.autoscaling is None:
+        return "spec.replicas"
+    least, most = rayservice.bounds(deployment)
+    if before < least == to:
+        return "spec.autoscaling.minReplicas"
+    return "spec.autoscaling.maxReplicas" if before > most == to else "load, by Ray's autoscaler"
 
 
 def _desired(deployment: ModelDeployment, revision: str, observed: Observed) -> int:

@@ -6,7 +6,9 @@ import pytest
 import yaml
 
 from eagleray_operator.api import names
+from eagleray_operator.api.modeldeployment import ReplicaCounts
 from eagleray_operator.cluster.port import Manifest, ProbeResult, Ref
+from eagleray_operator.reconcilers.autoscaling import decisions
 from eagleray_operator.reconcilers.modeldeployment import reconcile, to_probe
 from eagleray_operator.reconcilers.plan import Observed, Plan
 from tests.support.makers import (
@@ -195,6 +197,25 @@ def test_a_change_of_the_wanted_number_is_remembered():
     seen = see(ray_service, ray_cluster("c1", ray_service), probes={name_of(plan): ANSWER})
     changed = plan_of(deployment(status=dict(plan.status), replicas=3), seen)
     assert changed.status["scaling"] == [{"time": "2026-11-24T12:00:00Z", "from": 1, "to": 3, "reason": "spec.replicas"}]
+
+
+@pytest.mark.parametrize(
+    ("before", "to", "cause"),
+    [
+        (2, 3, "load, by Ray's autoscaler"),
+        (1, 2, "spec.autoscaling.minReplicas"),
+        (1, 3, "load, by Ray's autoscaler"),
+        (6, 4, "spec.autoscaling.maxReplicas"),
+        (6, 3, "load, by Ray's autoscaler"),
+        (4, 2, "load, by Ray's autoscaler"),
+    ],
+)
+def test_numbers_that_were_outside_of_the_bounds_are_not_laid_to_the_load(before, to, cause):
+    status = {"activeRevision": "r", "replicas": {"desired": before, "current": before, "ready": before}}
+    found = decisions(
+        deployment(status=status, autoscaling={"minReplicas": 2, "maxReplicas": 4}), ReplicaCounts(desired=to), "r", NOW
+    )
+    assert [(decision.from_, decision.to, decision.reason) for decision in found] == [(before, to, cause)]
 
 
 def test_the_serve_config_carries_the_autoscaling_bounds_and_no_fixed_number():
