@@ -83,6 +83,7 @@ TIERS = (
         no_node,
         folder="tests/e2e",
     ),
+    Tier("faults", "faults", "killed, cut off and lied to, it ends like the undisturbed run", no_go, folder="tests/faults"),
     Tier(
         "torch",
         "torch",
@@ -91,7 +92,6 @@ TIERS = (
         with_torch,
         gives_way=True,
     ),
-    Tier("faults", "faults", "killed, cut off and lied to, it ends like the undisturbed run", no_go, folder="tests/faults"),
     Tier("integration", "integration", "the operator on a real kube-apiserver and etcd", no_go, gives_way=True),
     Tier("ray", "ray and not torch", "train and serve on a private Ray of this machine", gives_way=True),
     Tier(
@@ -102,7 +102,8 @@ TIERS = (
         gives_way=True,
     ),
 )
-"""The first takes all processors and runs alone. The others begin in this order, two at a time, the longest before the others."""
+"""The first takes all processors and runs alone. The others begin in this order, two at a time: the longest first, and beside
+e2e, which computes a lot, the one that waits most."""
 
 
 @dataclass(frozen=True)
