@@ -148,7 +148,13 @@ class _Models:
 
 if __name__ == "__main__":
     from eagleray_operator.process import main
+    from eagleray_operator.reconcilers import trainingjob
 
-    models = _Models(os.environ[MODELS]) if MODELS in os.environ else None
+    models = None
+    if MODELS in os.environ:
+        models = _Models(os.environ[MODELS])
+        # An operator stands frozen for longer than the 60 s that this is, and the driver of a finished job waits as long for its
+        # answer: what then becomes of the RayJob would be chance.
+        trainingjob.LEFT_OVER_SECONDS = 600
     ports = {"probes_port": int(sys.argv[2]), "reports_port": int(sys.argv[3])}
     raise SystemExit(main(Path(sys.argv[1]), host="127.0.0.1", addresses=models, **ports))
