@@ -13,8 +13,9 @@ import pytest
 
 from tests.cluster import OBJECT_STORE, Node
 from tests.e2e.conftest import CLIENTS, Measured, NewNamespace, manifest, put_bundle, stored
-from tests.support.live_cluster import PATIENCE_SECONDS, LiveCluster
+from tests.support.live_cluster import LiveCluster
 from tests.support.makers import condition
+from tests.support.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("torch_image")
 

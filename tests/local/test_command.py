@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.patience import PATIENCE_SECONDS
+
 pytestmark = pytest.mark.ray
 
 SAMPLES = Path(__file__).parents[2] / "manifests" / "samples"
-PATIENCE = 300.0
 
 
 class Command:
@@ -63,7 +64,7 @@ def of_run(directory: Path) -> list[int]:
     return found
 
 
-def wait(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
+def wait(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it took too long"

@@ -13,6 +13,7 @@ from eagleray_operator.cluster.admission import judges
 from eagleray_operator.cluster.port import Manifest, Ref
 from eagleray_operator.local.manifests import admit, parse
 from eagleray_operator.local.session import LocalRun
+from tests.support.patience import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.ray, pytest.mark.asyncio(loop_scope="module")]
 
@@ -32,9 +33,6 @@ kind: ModelDeployment
 metadata: {{name: {name}}}
 spec: {spec}
 """
-PATIENCE_SECONDS = 300.0
-"""How long what must come may take; what takes long on a slow and busy machine is not wrong."""
-
 WIDE = [256, 256]
 ROWS_OF_A_LONG_REQUEST = 1000
 """Rows that keep a network of that width busy for longer than the event loop of a replica may be held."""

@@ -14,6 +14,7 @@ import yaml
 from eagleray_operator.cluster.port import KINDS, Kind
 from tests.cluster import ClusterError, Node
 from tests.support.makers import condition
+from tests.support.patience import PATIENCE_SECONDS
 
 Manifest = dict[str, Any]
 Found = TypeVar("Found")
@@ -24,10 +25,6 @@ PLURALS = {
     "Lease": Kind("coordination.k8s.io", "v1", "Lease", "leases"),
     "Event": Kind("", "v1", "Event", "events"),
 }
-
-
-PATIENCE_SECONDS = 300.0
-"""How long what must come may take; what takes long on a slow and busy machine is not wrong."""
 
 
 class _Connection(http.client.HTTPConnection):
