@@ -72,7 +72,7 @@ class Manifest(Block):
 
     It holds nothing that depends on how often a run was interrupted: a resumed run writes the same bundle. `code` are the
     bundle's files with the code of a network of the user's own, by their names there; `read_bundle` puts their texts into the
-    architecture, which has none here.
+    architecture, which has none here. `confidence_percent` is that of the metrics' intervals; a bundle of before may not tell it.
     """
 
     schema_version: Literal[1] = 1
