@@ -26,6 +26,7 @@ from tests.cluster.layout import cache_folder
 from tests.support.locks import REPOSITORY, installed, is_installed
 
 FAST = "not (stores or torch or ray or integration or faults or e2e)"
+RAY = ("tests/runtime_ray", "tests/local")
 TORCH_FREE_BYTES = 15 * 2**30
 LONGEST_SECONDS = 3600
 """Of a tier, with what it has to build where nothing is there yet."""
@@ -35,7 +36,7 @@ LONGEST_SECONDS = 3600
 class Tier:
     """One tier: its pytest marker expression, and what it needs; `missing` returns the words for what is not there.
 
-    All its tests are in `folder`: to collect those of the whole project takes ten seconds, and thirty on a slow machine.
+    All its tests are in `folders`: to collect those of the whole project takes twenty seconds, and a minute with torch.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Tier:
     missing: Callable[[], str | None] = lambda: None
     environment: Callable[[], dict[str, str]] = dict
     options: tuple[str, ...] = ()
-    folder: str = "tests"
+    folders: tuple[str, ...] = ("tests",)
     gives_way: bool = False
 
 
@@ -81,19 +82,32 @@ TIERS = (
         "stores",
         "stores",
         "data, checkpoints and models in emulators of the clouds' stores",
-        folder="tests/stores",
+        folders=("tests/stores",),
         gives_way=True,
     ),
-    Tier("ray", "ray and not torch", "train and serve on a private Ray of this machine", gives_way=True),
-    Tier("torch", "torch", "the torch engine, and NumPy's gradients against autograd", no_room_for_torch, with_torch),
-    Tier("integration", "integration", "the operator on a real kube-apiserver and etcd", no_go),
-    Tier("faults", "faults", "killed, cut off and lied to, it ends like the undisturbed run", no_go, folder="tests/faults"),
+    Tier("ray", "ray and not torch", "train and serve on a private Ray of this machine", folders=RAY, gives_way=True),
+    Tier(
+        "torch",
+        "torch",
+        "the torch engine, and NumPy's gradients against autograd",
+        no_room_for_torch,
+        with_torch,
+        folders=("tests/unit/runtime", *RAY),
+    ),
+    Tier(
+        "integration",
+        "integration",
+        "the operator on a real kube-apiserver and etcd",
+        no_go,
+        folders=("tests/integration", "tests/chart"),
+    ),
+    Tier("faults", "faults", "killed, cut off and lied to, it ends like the undisturbed run", no_go, folders=("tests/faults",)),
     Tier(
         "e2e",
         "e2e and not (losses or pretrained)",
         "a whole Kubernetes node with KubeRay, Ray pods, Helm and Prometheus",
         no_node,
-        folder="tests/e2e",
+        folders=("tests/e2e",),
     ),
 )
 
@@ -119,7 +133,7 @@ def run(tier: Tier, told: Path | None) -> Outcome:
         return Outcome(tier.name, None, f"cannot run here: {why}")
     say(f"=== {tier.name} begins: {tier.about}")
     begin = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-q", *tier.options, "-m", tier.markers, tier.folder]
+    command = [sys.executable, "-m", "pytest", "-q", *tier.options, "-m", tier.markers, *tier.folders]
     if tier.gives_way:
         command = ["nice", "-n", "10", *command]
     environment = os.environ | tier.environment()

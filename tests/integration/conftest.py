@@ -64,7 +64,8 @@ class Apiserver:
                 # Not there yet: asked again until the time is up.
                 continue
             finally:
-                time.sleep(0.1)
+                # Each look is a kubectl, which takes a tenth of a second of a processor and more.
+                time.sleep(0.5)
         raise AssertionError(f"not within {seconds} s: {what}")
 
 

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import aiohttp
+import numpy as np
 import pytest
 
 from eagleray_operator.cluster.admission import judges
@@ -14,52 +16,53 @@ pytestmark = [pytest.mark.ray, pytest.mark.torch]
 MANIFESTS = """
 apiVersion: eagleray.io/v1alpha1
 kind: TrainingJob
-metadata: {{name: alone, namespace: default}}
+metadata: {{name: digits, namespace: default}}
 spec:
-  data: {{sample: LinearRegression}}
-  model: {{family: LinearRegression}}
-  training: {{engine: NumPy, epochs: 50}}
-  output: {{uri: "file://{folder}/alone"}}
----
-apiVersion: eagleray.io/v1alpha1
-kind: TrainingJob
-metadata: {{name: two, namespace: default}}
-spec:
-  data: {{sample: LinearRegression}}
-  model: {{family: LinearRegression}}
-  training: {{engine: Torch, epochs: 50}}
+  data: {{uri: "file://{folder}/digits.npz", target: digit}}
+  model: {{family: ConvolutionalNetwork, convolutionalNetwork: {{channels: [8, 16], hiddenLayers: [32]}}}}
+  training: {{engine: Torch, epochs: 8, batchSize: 100, optimizer: {{type: Adam, learningRate: 0.003}}}}
   workers: {{min: 2}}
-  output: {{uri: "file://{folder}/two"}}
+  output: {{uri: "file://{folder}/model"}}
 ---
 apiVersion: eagleray.io/v1alpha1
 kind: ModelDeployment
-metadata: {{name: two, namespace: default}}
+metadata: {{name: digits, namespace: default}}
 spec:
-  model: {{trainingJobRef: {{name: two}}}}
+  model: {{trainingJobRef: {{name: digits}}}}
   engine: {{type: Torch}}
 """
 
 
-async def test_two_workers_train_with_torch_what_numpy_trains_alone_and_torch_serves_it(tmp_path: Path) -> None:
+async def test_two_workers_learn_digits_which_torch_tells_apart_when_it_is_asked(tmp_path: Path) -> None:
     pytest.importorskip("torch")
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    np.savez(tmp_path / "digits.npz", images=digits.images, digit=digits.target)
     seen = set()
-    async with LocalRun(tmp_path / "volumes") as run:
+    async with LocalRun(tmp_path / "volumes") as run, aiohttp.ClientSession() as client:
 
         def settled() -> bool:
-            told = [job.get("status", {}).get("progress", {}) for job in run.cluster.of_kind("TrainingJob")]
-            seen.update(progress.get("workers") for progress in told)
+            [job] = run.cluster.of_kind("TrainingJob")
+            seen.add(job.get("status", {}).get("progress", {}).get("workers"))
             return run.settled()
 
         await run.apply(admit(parse(MANIFESTS.format(folder=tmp_path), "test.yaml"), judges()))
         await run.until(settled)
         assert all(view.good for view in run.views()), run.views()
-        jobs = {job["metadata"]["name"]: job["status"] for job in run.cluster.of_kind("TrainingJob")}
+        [job] = run.cluster.of_kind("TrainingJob")
         [deployment] = run.cluster.of_kind("ModelDeployment")
+        image = {"name": "image", "datatype": "FP64", "shape": [100, 8, 8, 1], "data": digits.images[:100].ravel().tolist()}
+        url = f"{deployment['status']['url']}/v2/models/digits/infer"
+        async with client.post(url, json={"inputs": [image]}) as response:
+            assert response.status == 200, await response.text()
+            outputs = {output["name"]: output["data"] for output in (await response.json())["outputs"]}
     assert 2 in seen
-    assert jobs["two"]["model"]["engine"] == deployment["status"]["model"]["engine"] == "Torch"
-    assert jobs["two"]["model"]["digest"] == deployment["status"]["model"]["digest"]
-    alone, two = (json.loads((tmp_path / name / "bundle.json").read_text()) for name in ("alone", "two"))
-    for expected, found in zip(alone["coefficients"], two["coefficients"], strict=True):
-        assert found["weights"] == pytest.approx(expected["weights"], rel=1e-3)
-    for expected, found in zip(alone["metrics"], two["metrics"], strict=True):
-        assert found["value"] == pytest.approx(expected["value"], rel=1e-3)
+    assert job["status"]["model"]["engine"] == deployment["status"]["model"]["engine"] == "Torch"
+    assert job["status"]["model"]["digest"] == deployment["status"]["model"]["digest"]
+    manifest = json.loads((tmp_path / "model" / "bundle.json").read_text())
+    assert manifest["signature"]["inputs"] == [{"name": "image", "datatype": "FP64", "shape": [-1, 8, 8, 1]}]
+    accuracy = {(metric["name"], metric["part"]): metric["value"] for metric in manifest["metrics"]}
+    assert accuracy["Accuracy", "Test"] > 0.9
+    assert np.mean(np.array(outputs["label"]).astype(int) == digits.target[:100]) > 0.9
+    assert np.reshape(outputs["probabilities"], (100, 10)).sum(axis=1) == pytest.approx(np.ones(100))

@@ -2,15 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from eagleray_runtime.contract.config import ServingConfig
+from eagleray_runtime.contract.config import ServingConfig, TrainingConfig
 from eagleray_runtime.serving.model import load_model
 from eagleray_runtime.serving.tensors import Tensor
 from tests.runtime_ray.private_ray import PrivateRay, run_python
 from tests.runtime_ray.test_end_to_end import RESOURCE, train, training_config
+from tests.support.torch_runs import HereRun
 
 pytestmark = [pytest.mark.ray, pytest.mark.torch]
 pytest.importorskip("torch")
@@ -35,7 +37,7 @@ def network(*, inputs, outputs, parameters):
 """
 
 
-def configured(folder: Path, layers: str = LAYERS) -> dict:
+def configured(folder: Path, layers: str = LAYERS, **changes: Any) -> dict[str, Any]:
     code = folder / "code"
     code.mkdir()
     (code / "flowers.py").write_text(NETWORK)
@@ -46,17 +48,28 @@ def configured(folder: Path, layers: str = LAYERS) -> dict:
         workers={"min": 2, "max": 2, "cpus": 0.5, "gpus": 0},
         model={"family": "Custom", "custom": {"entrypoint": "flowers:network", "parameters": {"width": "8"}}},
         codeDirectory=str(code),
+        **changes,
     )
 
 
-def test_two_workers_train_it_and_its_bundle_is_served_by_consent(
+def test_two_workers_train_it_on_streamed_rows_as_one_does_and_its_bundle_is_served_by_consent(
     ray: PrivateRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(configured(tmp_path), tmp_path, ray.environment)
-    manifest = json.loads((tmp_path / "model" / "bundle.json").read_text())
-    accuracy = {(metric["name"], metric["part"]): metric["value"] for metric in manifest["metrics"]}
-    assert accuracy["Accuracy", "Test"] > 0.8
     monkeypatch.setenv("EAGLERAY_ALLOW_FILE_URIS", "1")
+    uri = f"file://{tmp_path}/rows.csv"
+    split = {"validationPercent": 20, "testPercent": 20}
+    data = {"uri": uri, "target": "kind", "loading": "Stream", "split": split}
+    config = configured(tmp_path, data=data, dataLocation={"uri": uri}, dataFile=None)
+    train(config, tmp_path, ray.environment)
+    manifest = json.loads((tmp_path / "model" / "bundle.json").read_text())
+    alone = HereRun(TrainingConfig.model_validate(config)).to_the_end()
+    assert [point["training"] for point in manifest["history"]] == pytest.approx(
+        alone.losses[: len(manifest["history"])], rel=1e-3
+    )
+    assert manifest["data"]["rows"] == 90
+    accuracy = {metric["part"]: metric["value"] for metric in manifest["metrics"] if metric["name"] == "Accuracy"}
+    assert set(accuracy) == {"Training", "Validation", "Test"}
+    assert accuracy["Test"] > 0.8
     told = {"revision": "r1", "name": "m", "model": {"uri": f"file://{tmp_path}/model"}, "engine": "Torch", "remoteCode": "Allow"}
     model = load_model(ServingConfig.model_validate(told | {"resource": RESOURCE | {"kind": "ModelDeployment"}}))
     asked = Tensor("features", np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]]))

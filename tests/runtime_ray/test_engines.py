@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from eagleray_runtime.contract.config import TrainingConfig
 from tests.runtime_ray.private_ray import PrivateRay
 from tests.runtime_ray.test_end_to_end import train, training_config
-from tests.support.torch_runs import HereRun
 
 pytestmark = [pytest.mark.ray, pytest.mark.torch]
 pytest.importorskip("torch")
@@ -47,25 +45,3 @@ def test_torch_on_two_workers_trains_what_numpy_trains(ray: PrivateRay, tmp_path
         assert theirs["validation"] == pytest.approx(ours["validation"], rel=1e-3)
     best = [[choice for choice in one["chosen"] if choice["field"] == "training.epochs"] for one in (expected, found)]
     assert best[0] == best[1] != [], "the best epoch is the same one"
-
-
-def test_rows_that_are_streamed_to_two_workers_train_what_one_worker_trains(
-    ray: PrivateRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("EAGLERAY_ALLOW_FILE_URIS", "1")
-    uri = f"file://{tmp_path}/rows.csv"
-    changes = {
-        "engine": "Torch",
-        "data": {"uri": uri, "target": "kind", "loading": "Stream", "split": {"validationPercent": 20, "testPercent": 20}},
-        "dataLocation": {"uri": uri},
-        "dataFile": None,
-        "training": EVERYTHING | {"epochs": 5},
-        "workers": {"min": 2, "max": 2, "cpus": 0.5, "gpus": 0},
-    }
-    config = training_config(tmp_path, **changes)
-    train(config, tmp_path, ray.environment)
-    manifest = json.loads((tmp_path / "model" / "bundle.json").read_text())
-    alone = HereRun(TrainingConfig.model_validate(config)).to_the_end()
-    assert [point["training"] for point in manifest["history"]] == pytest.approx(alone.losses[:5], rel=1e-3)
-    assert manifest["data"]["rows"] == 90
-    assert {metric["part"] for metric in manifest["metrics"]} == {"Training", "Validation", "Test"}

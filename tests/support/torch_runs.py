@@ -1,8 +1,8 @@
 """Training by the torch engine without Ray: in the test's own process, or in one process for each of two workers.
 
-As a program it is one of two workers: `python -m tests.support.torch_runs RANK FOLDER` runs every `*.json` of the folder (a list:
-the configuration, epochs or null, the folder of a checkpoint to go on from or null) and leaves what came out as `*.RANK.npz`, and
-the checkpoint in the folder `*.checkpoint`.
+As a program it is one of two workers: `python -m tests.support.torch_runs RANK` takes folders by its input, a line each. It runs
+every `*.json` of a folder (a list: the configuration, epochs or null, the folder of a checkpoint to go on from or null), leaves
+what came out as `*.RANK.npz`, and the checkpoint in the folder `*.checkpoint`, and answers with an empty line.
 """
 
 import copy
@@ -20,6 +20,7 @@ from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.bundle.writing import write_bundle
 from eagleray_runtime.contract.blocks import Loading
 from eagleray_runtime.contract.config import TrainingConfig
+from eagleray_runtime.contract.names import ALLOW_FILE_URIS_ENV
 from eagleray_runtime.data import survey
 from eagleray_runtime.data.dataset import Dataset
 from eagleray_runtime.data.loading import clean, prepare, read_rows
@@ -143,17 +144,46 @@ class Wanted:
     checkpoint: Path | None = None
 
 
-def by_two_workers(folder: Path, runs: dict[str, Wanted]) -> dict[str, Came]:
-    """Run each by two processes, which are started once for all of them."""
-    for name, run in runs.items():
-        told = [run.config.model_dump(mode="json", by_alias=True), run.epochs, str(run.checkpoint) if run.checkpoint else None]
-        (folder / f"{name}.json").write_text(json.dumps(told))
-    command = [sys.executable, "-m", "tests.support.torch_runs"]
-    workers = [subprocess.Popen([*command, rank, str(folder)], stderr=subprocess.PIPE, text=True) for rank in ("0", "1")]
-    for worker in workers:
-        _, said = worker.communicate(timeout=300)
-        assert worker.returncode == 0, said
-    return {name: _came(folder, name) for name in runs}
+class TwoWorkers:
+    """Two processes that train together, one run after the other; to start them takes longer than most runs."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        command = [sys.executable, "-m", "tests.support.torch_runs"]
+        environment = os.environ | {ALLOW_FILE_URIS_ENV: "1"}
+        with log.open("w") as errors:
+            self._processes = [
+                subprocess.Popen(
+                    [*command, rank], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+                )
+                for rank in ("0", "1")
+            ]
+
+    def run(self, folder: Path, runs: dict[str, Wanted]) -> dict[str, Came]:
+        """Run each; the folder, which is made, keeps what they leave."""
+        folder.mkdir()
+        for name, run in runs.items():
+            told = [
+                run.config.model_dump(mode="json", by_alias=True),
+                run.epochs,
+                str(run.checkpoint) if run.checkpoint else None,
+            ]
+            (folder / f"{name}.json").write_text(json.dumps(told))
+        for process in self._processes:
+            process.stdin.write(f"{folder}\n")
+            process.stdin.flush()
+        for process in self._processes:
+            # One that fails ends, and the other as gloo sees it gone.
+            assert process.stdout.readline() == "\n", self._log.read_text()[-6000:]
+        return {name: _came(folder, name) for name in runs}
+
+    def close(self) -> None:
+        """End both processes."""
+        for process in self._processes:
+            process.stdin.close()
+        for process in self._processes:
+            process.wait(60)
+            process.stdout.close()
 
 
 def _came(folder: Path, name: str) -> Came:
@@ -183,10 +213,18 @@ def _work(rank: int, folder: Path) -> None:
         found: dict[str, Any] = {f"state.{name}": values for name, values in here.state.items()}
         np.savez(path.with_suffix(f".{rank}.npz"), **found, losses=here.losses, held=held)
     torch.distributed.destroy_process_group()
+
+
+def _main(rank: int) -> None:
+    # What others print must not be taken for an answer.
+    with os.fdopen(os.dup(1), "w") as answers:
+        os.dup2(2, 1)
+        for line in sys.stdin:
+            _work(rank, Path(line.rstrip("\n")))
+            print(file=answers, flush=True)
     # Not by the interpreter's end, in which gloo's threads may abort the process (seen once; pytorch/pytorch#190489).
-    sys.stdout.flush()
     os._exit(0)
 
 
 if __name__ == "__main__":
-    _work(int(sys.argv[1]), Path(sys.argv[2]))
+    _main(int(sys.argv[1]))

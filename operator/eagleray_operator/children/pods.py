@@ -184,14 +184,22 @@ def cluster(
     bounds: tuple[int, int] = (0, 0),
     autoscaling: bool = False,
     idle_seconds: int = 60,
+    logs_to_driver: bool = True,
 ) -> dict[str, Any]:
-    """A RayClusterSpec with a head that counts `head_cpus` CPUs and, if `workers` is given, one group of them."""
+    """A RayClusterSpec with a head that counts `head_cpus` CPUs and, if `workers` is given, one group of them.
+
+    `logs_to_driver` tells whether there is a driver that shows what its workers print.
+    """
+    # KubeRay drops a flag that is "false".
+    everywhere = {} if logs_to_driver else {"include-log-monitor": "0"}
+    # A server that nobody asks, for drivers elsewhere: a process of 100 MB, and one door more.
+    on_head = {"dashboard-host": "0.0.0.0", "ray-client-server-port": "0"}  # noqa: S104
     spec: dict[str, Any] = {
         "rayVersion": settings.ray_version,
         "authOptions": {"mode": "token", "secretName": token_secret},
         "enableInTreeAutoscaling": autoscaling,
         "headGroupSpec": {
-            "rayStartParams": {"dashboard-host": "0.0.0.0", "num-cpus": str(head_cpus)},  # noqa: S104
+            "rayStartParams": everywhere | on_head | {"num-cpus": str(head_cpus)},
             "template": template(head, settings, kube_api=autoscaling),
         },
     }
@@ -204,7 +212,7 @@ def cluster(
                 "replicas": bounds[0],
                 "minReplicas": bounds[0],
                 "maxReplicas": bounds[1],
-                "rayStartParams": {"num-cpus": str(logical_cpus(workers.cpus))},
+                "rayStartParams": everywhere | {"num-cpus": str(logical_cpus(workers.cpus))},
                 "template": template(workers, settings),
             }
         ]

@@ -208,6 +208,7 @@ def _render(deployment: ModelDeployment, serving: Serving, settings: Settings) -
                 bounds=bounds(deployment),
                 autoscaling=spec.autoscaling is not None,
                 idle_seconds=10,
+                logs_to_driver=False,
             ),
         },
     }

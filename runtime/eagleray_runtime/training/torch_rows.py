@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -14,7 +14,9 @@ from eagleray_runtime.data.streaming import StreamedPart
 from eagleray_runtime.models.losses import Loss
 from eagleray_runtime.training.augmentation import KINDS
 from eagleray_runtime.training.order import order_stream, row_order
-from eagleray_runtime.training.torch_run import Run
+
+if TYPE_CHECKING:
+    from eagleray_runtime.training.torch_run import Run
 
 HELD_OUT_ROWS = 2**13
 """Rows that each worker computes at a time of a part that is read."""
@@ -45,11 +47,11 @@ class Rows(Protocol):
         """What the mean loss is the mean over."""
         ...
 
-    def steps(self, run: Run) -> Iterator[Share]:
+    def steps(self, run: "Run") -> Iterator[Share]:
         """The steps of the epoch to come, as many on every worker, in an order that depends on seed and epoch alone."""
         ...
 
-    def held_out(self, run: Run) -> Iterator[Share]:
+    def held_out(self, run: "Run") -> Iterator[Share]:
         """All rows in the order of the data: of each piece every `world`-th row, beginning with that of the worker's rank."""
         ...
 
@@ -85,7 +87,7 @@ class Held:
         """As `Rows` has it."""
         return loss.amount(self._y)
 
-    def steps(self, run: Run) -> Iterator[Share]:
+    def steps(self, run: "Run") -> Iterator[Share]:
         """As `Rows` has it."""
         plan, epoch = run.plan, run.course.epoch + 1
         augment = None
@@ -98,7 +100,7 @@ class Held:
             x = self._x[share] if augment is None else augment(self._x, share)
             yield Share(x, self._y[share], len(batch), self._y[batch].sum() if plan.loss.of_tokens else None)
 
-    def held_out(self, run: Run) -> Iterator[Share]:
+    def held_out(self, run: "Run") -> Iterator[Share]:
         """As `Rows` has it, in one piece."""
         yield Share(self._x[run.rank :: run.world], self._y[run.rank :: run.world], self.rows)
 
@@ -118,25 +120,25 @@ class Read:
         """As `Rows` has it."""
         return self.rows
 
-    def steps(self, run: Run) -> Iterator[Share]:
+    def steps(self, run: "Run") -> Iterator[Share]:
         """As `Rows` has it."""
         plan = run.plan
         mine = range(run.rank, plan.lanes, run.world)
         streams = partial(order_stream, plan.seed, run.course.epoch + 1)
         return self._shares(run, plan.batch_rows, self._part.shares(plan.batch_rows, plan.lanes, mine, streams, _size(run)))
 
-    def held_out(self, run: Run) -> Iterator[Share]:
+    def held_out(self, run: "Run") -> Iterator[Share]:
         """As `Rows` has it."""
         size = HELD_OUT_ROWS * run.world
         return self._shares(run, size, self._part.shares(size, run.world, [run.rank], None, _size(run)))
 
-    def _shares(self, run: Run, size: int, found: Iterator[tuple[AnyArray, AnyArray]]) -> Iterator[Share]:
+    def _shares(self, run: "Run", size: int, found: Iterator[tuple[AnyArray, AnyArray]]) -> Iterator[Share]:
         for start, (x, y) in zip(range(0, self.rows, size), found, strict=True):
             rows = min(size, self.rows - start)
             yield Share(torch.from_numpy(x).to(run.device), torch.from_numpy(y).to(run.device), rows)
 
 
-def _size(run: Run) -> type[np.float32] | type[np.float64]:
+def _size(run: "Run") -> type[np.float32] | type[np.float64]:
     return np.float64 if run.precision is Precision.FLOAT64 else np.float32
 
 

@@ -1,8 +1,6 @@
 """One worker's run in torch: what a checkpoint holds and the next epoch depends on."""
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -14,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from eagleray_runtime.arrays import AnyArray
 from eagleray_runtime.contract.blocks import ActivationCheckpointing, Compilation, OptimizerType, Precision, Strategy
 from eagleray_runtime.contract.reports import Choice
-from eagleray_runtime.errors import ModelInvalid
 from eagleray_runtime.training import devices
 from eagleray_runtime.training.course import Course
 from eagleray_runtime.training.devices import Device
@@ -146,20 +143,6 @@ def make_optimizer(rule: Rule, network: torch.nn.Module) -> torch.optim.Optimize
             return torch.optim.Adagrad(parameters, rate, weight_decay=decay, eps=rule.epsilon)
         case _:
             return torch.optim.SGD(parameters, rate, rule.momentum, weight_decay=decay, nesterov=rule.nesterov)
-
-
-def require_compiler(plan: Plan) -> None:
-    """Refuse to compile where there is nothing to do it with.
-
-    Raises:
-        ModelInvalid: torch's compiler finds no C++ compiler.
-    """
-    compiler = os.environ.get("CXX", "g++")
-    if plan.compile is Compilation.DEFAULT and shutil.which(compiler) is None:
-        raise ModelInvalid(
-            f"training.compile needs a C++ compiler, and the image holds no {compiler}: set runtime.image to one that does, "
-            "or drop it"
-        )
 
 
 def _device(device: torch.device) -> Device:

@@ -1,6 +1,6 @@
 """Makers shared by the runtime's tests."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from eagleray_runtime.contract import blocks
 from eagleray_runtime.contract.config import Location, TrainingConfig
 from eagleray_runtime.contract.names import ALLOW_FILE_URIS_ENV
+from tests.support.torch_runs import TwoWorkers
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +21,14 @@ def _local_mode(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Callable[[str], Location]:
     return lambda name: Location(uri=f"file://{tmp_path}/{name}")
+
+
+@pytest.fixture(scope="session")
+def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoWorkers]:
+    """Two processes that train together, for all tests that need them."""
+    workers = TwoWorkers(tmp_path_factory.mktemp("workers") / "stderr")
+    yield workers
+    workers.close()
 
 
 ConfigMaker = Callable[..., TrainingConfig]

@@ -21,7 +21,7 @@ from eagleray_runtime.training.space import dimensions, with_values
 from tests.support.gpus import assert_learns_alike, on_a_gpu
 from tests.support.pictures import striped
 from tests.support.texts import MOODS, reviews
-from tests.support.torch_runs import HereRun, Wanted, by_two_workers, changed_alike_when_interrupted
+from tests.support.torch_runs import HereRun, Wanted, changed_alike_when_interrupted
 from tests.unit.runtime.test_serving import Client
 
 NETWORK = """
@@ -514,11 +514,10 @@ async def test_texts_of_any_length_come_as_rows_of_one_length(custom):
 
 
 @pytest.mark.torch
-def test_two_workers_come_to_what_one_does(custom, tmp_path):
+def test_two_workers_come_to_what_one_does(custom, two_workers, tmp_path):
     plain = LAYERS.replace("nn.BatchNorm1d(width), ", "").replace(", nn.Dropout(0.1)", "")
     config = custom(files={"mine.py": NETWORK, "layers.py": plain}, training={"epochs": 3})
-    (tmp_path / "runs").mkdir()
-    two = by_two_workers(tmp_path / "runs", {"two": Wanted(config)})["two"]
+    two = two_workers.run(tmp_path / "runs", {"two": Wanted(config)})["two"]
     assert two.losses == pytest.approx(HereRun(config).to_the_end().losses, rel=1e-3)
 
 

@@ -18,7 +18,7 @@ from eagleray_runtime.training.devices import state_bytes
 from tests.support.gpus import assert_learns_alike, on_a_gpu
 from tests.support.pretrained import change, save
 from tests.support.texts import fable, reviews
-from tests.support.torch_runs import HereRun, Wanted, by_two_workers, changed_alike_when_interrupted
+from tests.support.torch_runs import HereRun, Wanted, changed_alike_when_interrupted
 from tests.unit.runtime.test_serving import Client
 from tests.unit.runtime.test_serving_families import serving, words
 
@@ -290,16 +290,14 @@ def test_what_is_computed_again_comes_to_the_same(tuning, kind, target, method):
         assert recomputed.state[name] == pytest.approx(values, abs=1e-5), name
 
 
-def test_two_workers_come_to_what_one_does(tuning, saved, tmp_path):
+def test_two_workers_come_to_what_one_does(tuning, saved, two_workers, tmp_path):
     training = {"epochs": 1, "batchSize": 4, "optimizer": {"type": "SGD"}, "precision": "Float64"}
     # What is left out is drawn by each worker for itself.
     folder = tmp_path / "whole-Llama"
     shutil.copytree(saved / "Llama", folder)
     alone = tuning("Llama", target=None, folder=folder, training=training, method="LoRA")
     two = alone.model_copy(update={"workers": alone.workers.model_copy(update={"min": 2, "max": 2})})
-    place = tmp_path / "two"
-    place.mkdir()
-    one, came = HereRun(alone).to_the_end(), by_two_workers(place, {"lora": Wanted(two)})["lora"]
+    one, came = HereRun(alone).to_the_end(), two_workers.run(tmp_path / "two", {"lora": Wanted(two)})["lora"]
     assert came.losses == pytest.approx(one.losses, rel=1e-6)
     for name, values in one.state.items():
         assert came.state[name] == pytest.approx(values, abs=1e-6), name

@@ -7,7 +7,7 @@ from eagleray_runtime.contract.blocks import Activation, Initialization, Initial
 from eagleray_runtime.models.architecture import Recurrent
 from eagleray_runtime.models.initialization import decide, initial_parameters
 from tests.support.gpus import assert_learns_alike, on_a_gpu
-from tests.support.torch_runs import HereRun, Wanted, by_two_workers, changed_alike_when_interrupted
+from tests.support.torch_runs import HereRun, Wanted, changed_alike_when_interrupted
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -156,10 +156,9 @@ def test_the_weights_of_each_gate_are_drawn_by_themselves():
     assert not xavier["recurrence.bias_ih_l0"].any()
 
 
-def test_two_workers_come_to_what_one_does(series, tmp_path):
+def test_two_workers_come_to_what_one_does(series, two_workers, tmp_path):
     config = series(waves(200), {"epochs": 3}, {"windowSteps": 8}, **DEEP | {"dropout": 0.0})
-    (tmp_path / "runs").mkdir()
-    two = by_two_workers(tmp_path / "runs", {"two": Wanted(config)})["two"]
+    two = two_workers.run(tmp_path / "runs", {"two": Wanted(config)})["two"]
     assert two.losses == pytest.approx(HereRun(config).to_the_end().losses, rel=1e-3)
 
 

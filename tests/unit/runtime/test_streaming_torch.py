@@ -13,7 +13,7 @@ from eagleray_runtime.data import survey
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import numpy_engine
 from eagleray_runtime.training.plan import decide
-from tests.support.torch_runs import HereRun, Wanted, by_two_workers, changed_alike_when_interrupted
+from tests.support.torch_runs import HereRun, Wanted, changed_alike_when_interrupted
 
 pytestmark = pytest.mark.torch
 pytest.importorskip("torch")
@@ -59,8 +59,7 @@ def test_both_engines_learn_from_the_same_rows_in_the_same_order(streamed):
     assert here.losses == pytest.approx(expected, rel=1e-9)
 
 
-def test_two_workers_come_to_what_one_comes_to(streamed, tmp_path: Path):
-    """One test for all, for what takes the time is to start two processes."""
+def test_two_workers_come_to_what_one_comes_to(streamed, two_workers, tmp_path: Path):
     stopping = {"earlyStopping": {"metric": "ROCAUC", "patienceEpochs": 3}}
     cases = {
         "DDP": {},
@@ -70,10 +69,8 @@ def test_two_workers_come_to_what_one_comes_to(streamed, tmp_path: Path):
         "stopping": stopping,
     }
     runs = {name: Wanted(streamed(training, lanes=3 if name == "accumulated" else 2)) for name, training in cases.items()}
-    folder = tmp_path / "runs"
-    folder.mkdir()
 
-    came = by_two_workers(folder, runs)
+    came = two_workers.run(tmp_path / "runs", runs)
 
     for name, run in runs.items():
         alone = HereRun(run.config).to_the_end()

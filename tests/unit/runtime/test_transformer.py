@@ -18,7 +18,7 @@ from eagleray_runtime.training.outcome import Outcome
 from eagleray_runtime.training.trial import judged
 from tests.support.gpus import assert_learns_alike, on_a_gpu
 from tests.support.texts import MOODS, fable, reviews
-from tests.support.torch_runs import HereRun, Wanted, by_two_workers, changed_alike_when_interrupted
+from tests.support.torch_runs import HereRun, Wanted, changed_alike_when_interrupted
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -271,21 +271,19 @@ TRAININGS = {
 
 
 @pytest.mark.parametrize("kind", ["Encoder", "Decoder"])
-def test_two_workers_come_to_what_one_does_though_their_texts_have_other_numbers_of_tokens(text_job, tmp_path, kind):
+def test_two_workers_come_to_what_one_does_though_their_texts_have_other_numbers_of_tokens(text_job, two_workers, tmp_path, kind):
     # Of the last step one worker has no piece, and the last piece is short.
     training = {"epochs": 2, "batchSize": 4, "optimizer": {"type": "SGD", "learningRate": 0.1}, "precision": "Float64"}
     shape = {"architecture": kind, "layers": 1}
     alone = text_job(training, story=fable(66), rows=reviews(51), **shape)
     assert HereRun(alone).dataset.training.rows % 4 == 1
     two = alone.workers.model_copy(update={"min": 2, "max": 2})
-    folder = tmp_path / "two"
-    folder.mkdir()
     wanted = {}
     for name in ("whole", "shared out"):
         config = text_job(training | TRAININGS[name], story=fable(66), rows=reviews(51), **shape)
         wanted[name] = Wanted(config.model_copy(update={"workers": two}))
     one = HereRun(alone).to_the_end()
-    for name, came in by_two_workers(folder, wanted).items():
+    for name, came in two_workers.run(tmp_path / "two", wanted).items():
         assert came.losses == pytest.approx(one.losses, rel=1e-9), name
         for weight, values in one.state.items():
             assert came.state[weight] == pytest.approx(values, rel=1e-7, abs=1e-9), (name, weight)

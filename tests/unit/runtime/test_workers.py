@@ -14,7 +14,7 @@ from eagleray_runtime.errors import Diverged
 from eagleray_runtime.storage import Store
 from eagleray_runtime.training import numpy_engine
 from eagleray_runtime.training.plan import decide
-from tests.support.torch_runs import HereRun, Wanted, by_two_workers
+from tests.support.torch_runs import HereRun, Wanted
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -66,8 +66,7 @@ def series(job):
     return make
 
 
-def test_every_way_to_share_the_work_comes_to_the_losses_of_one_worker(perceptron, digits, series, tmp_path: Path):
-    """One test for all, for what takes the time is to start two processes."""
+def test_every_way_to_share_the_work_comes_to_the_losses_of_one_worker(perceptron, digits, series, two_workers, tmp_path: Path):
     careful = FOUR_EPOCHS | CAREFUL
     recomputing = careful | {"parallelism": {"strategy": "FSDP", "activationCheckpointing": "Full"}}
     images = {"rows": 60, "channels": [4, 6], "hiddenLayers": [8]}
@@ -79,7 +78,7 @@ def test_every_way_to_share_the_work_comes_to_the_losses_of_one_worker(perceptro
     runs["windows"] = Wanted(series(two_epochs | FSDP))
     runs["images"] = Wanted(digits(training=two_epochs | FSDP, workers=2, **images))
     runs["images-in-BFloat16"] = Wanted(digits(training=two_epochs | {"precision": "BFloat16"}, workers=2, **images))
-    came = by_two_workers(tmp_path, runs)
+    came = two_workers.run(tmp_path / "runs", runs)
 
     plain = HereRun(perceptron(FOUR_EPOCHS, workers=1)).to_the_end()
     for name, (_, tolerance) in CASES.items():
@@ -114,13 +113,13 @@ def test_every_way_to_share_the_work_comes_to_the_losses_of_one_worker(perceptro
     assert came["Float64"].losses == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_run_goes_on_with_another_number_of_workers(perceptron, tmp_path: Path):
+def test_a_run_goes_on_with_another_number_of_workers(perceptron, two_workers, tmp_path: Path):
     training = FOUR_EPOCHS | {"precision": "Float16", "earlyStopping": {"metric": "Accuracy"}}
     config = perceptron(training | FSDP)
     whole = HereRun(config).to_the_end()
     (place := tmp_path / "alone").mkdir()
     HereRun(config).to_the_end(2).run.save(place)
-    came = by_two_workers(tmp_path, {"first": Wanted(config, epochs=2), "second": Wanted(config, checkpoint=place)})
+    came = two_workers.run(tmp_path / "runs", {"first": Wanted(config, epochs=2), "second": Wanted(config, checkpoint=place)})
     resumed = HereRun(config)
     resumed.run.restore(came["first"].checkpoint)
     assert resumed.run.course.epoch == 2
@@ -182,7 +181,7 @@ def test_a_compiled_network_trains_as_one_that_is_not(perceptron):
 
 def test_it_is_said_what_is_missing_to_compile(perceptron, monkeypatch):
     from eagleray_runtime.errors import ModelInvalid
-    from eagleray_runtime.training.torch_run import require_compiler
+    from eagleray_runtime.training.torch_engine import require_compiler
 
     plan = HereRun(perceptron({"compile": "Default"}, workers=1)).plan
     require_compiler(plan)
@@ -250,21 +249,21 @@ class Context:
 @pytest.fixture
 def alone(monkeypatch):
     """What each worker runs, with a Ray that only listens."""
-    from eagleray_runtime.training import torch_engine
+    from eagleray_runtime.training import torch_worker
     from eagleray_runtime.training.torch_rows import sent
 
-    monkeypatch.setattr(torch_engine, "REPORT_SECONDS", 0.0)
-    monkeypatch.setattr(torch_engine.ray.train, "get_context", Context)
-    monkeypatch.setattr(torch_engine.ray, "get", lambda value: value)
+    monkeypatch.setattr(torch_worker, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(torch_worker.ray.train, "get_context", Context)
+    monkeypatch.setattr(torch_worker.ray, "get", lambda value: value)
 
     def worked(config, report, checkpoint=None):
-        monkeypatch.setattr(torch_engine.ray.train, "report", report)
-        monkeypatch.setattr(torch_engine.ray.train, "get_checkpoint", lambda: checkpoint)
+        monkeypatch.setattr(torch_worker.ray.train, "report", report)
+        monkeypatch.setattr(torch_worker.ray.train, "get_checkpoint", lambda: checkpoint)
         dataset = load(config)
         plan, _ = decide(config, dataset)
         told = {"plan": plan.model_dump(mode="json"), "target": dataset.preparation.target.model_dump(mode="json")}
         parts = [sent(part, plan.precision) for part in (dataset.training, dataset.validation)]
-        return torch_engine._worker(told | {"parts": parts, "asked_at": torch_engine.time.time() - 3.0, "start": None})
+        return torch_worker.train(told | {"parts": parts, "asked_at": torch_worker.time.time() - 3.0, "start": None})
 
     return worked
 
