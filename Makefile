@@ -33,8 +33,8 @@ demo: $(VENV)/.demo ## Train and serve two samples on this machine, and compare 
 demo-cluster: $(VENV)/.dev ## The same by helm and kubectl on a real one-node Kubernetes, or on the cluster of KUBECONFIG
 	$(BIN)/python -m manifests.demo_cluster
 
-test: $(VENV)/.dev ## Every tier; those that this machine cannot run say so by name
-	$(BIN)/python -m tests.tiers
+test: $(VENV)/.dev ## Every tier, without the slow tests (ALL=1: with them); those that this machine cannot run say so by name
+	$(BIN)/python -m tests.tiers $(if $(ALL),--all)
 
 check: lint verify fast ## What must hold before a commit; under two minutes
 

@@ -1,7 +1,8 @@
 """Runs the test tiers and says of each how it went and how long it took.
 
-    python -m tests.tiers [TIER ...]
+    python -m tests.tiers [--all] [TIER ...]
 
+Tests that are marked slow are left out unless all are asked for.
 Most run two at a time, for they wait as much as they compute. The tier faults tells late from lost by the clock: those that run
 beside it give way to it. A tier that this machine cannot run says so by name and does not fail the rest; whatever can run must
 pass.
@@ -126,14 +127,18 @@ class Outcome:
     seconds: float = 0.0
 
 
-def run(tier: Tier, told: Path | None) -> Outcome:
-    """Run a tier; what pytest says goes to `told` if there is one, to be shown in one piece at the end."""
+def run(tier: Tier, told: Path | None, *, slow: bool) -> Outcome:
+    """Run a tier, with its slow tests or without.
+
+    What pytest says goes to `told` if there is one, to be shown in one piece at the end.
+    """
     if (why := tier.missing()) is not None:
         say(f"=== {tier.name} cannot run here: {why}")
         return Outcome(tier.name, None, f"cannot run here: {why}")
     say(f"=== {tier.name} begins: {tier.about}")
     begin = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-q", *tier.options, "-m", tier.markers, *tier.folders]
+    markers = tier.markers if slow else f"({tier.markers}) and not slow"
+    command = [sys.executable, "-m", "pytest", "-q", *tier.options, "-m", markers, *tier.folders]
     if tier.gives_way:
         command = ["nice", "-n", "10", *command]
     environment = os.environ | tier.environment()
@@ -158,21 +163,21 @@ def exit_code(command: list[str], environment: dict[str, str], output: TextIO | 
             return process.wait()
 
 
-def side_by_side(tiers: list[Tier]) -> list[Outcome]:
+def side_by_side(tiers: list[Tier], *, slow: bool) -> list[Outcome]:
     """Run the tiers of a stage; one that is alone shows what pytest says as it comes."""
     if len(tiers) < 2:
-        return [run(tier, None) for tier in tiers]
+        return [run(tier, None, slow=slow) for tier in tiers]
     with tempfile.TemporaryDirectory(prefix="eagleray-tests-") as folder, ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda tier: run(tier, Path(folder) / tier.name), tiers))
+        return list(pool.map(lambda tier: run(tier, Path(folder) / tier.name, slow=slow), tiers))
 
 
 @contextmanager
-def node_built_meanwhile() -> Iterator[None]:
-    """Build the node's programs and images at the lowest priority for as long as the block takes; what is done then is kept.
+def node_built_meanwhile(images: list[str]) -> Iterator[None]:
+    """Build the node's programs and these images at the lowest priority for as long as the block takes; what is done then is kept.
 
     It uses the processors that the tiers before leave idle; whatever goes wrong is told by the tier that needs the node.
     """
-    command = ["nice", "-n", "19", sys.executable, "-m", "tests.cluster", "build", "--images", "operator", "numpy", "torch"]
+    command = ["nice", "-n", "19", sys.executable, "-m", "tests.cluster", "build", "--images", *images]
     nothing = subprocess.DEVNULL
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=nothing, stderr=nothing, start_new_session=True) as build:
         try:
@@ -189,7 +194,11 @@ def say(words: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tiers", nargs="*", metavar="TIER", help=", ".join(tier.name for tier in TIERS))
-    wanted = parser.parse_args().tiers or [tier.name for tier in TIERS]
+    parser.add_argument("--all", action="store_true", help="with the slow tests")
+    arguments = parser.parse_args()
+    wanted = arguments.tiers or [tier.name for tier in TIERS]
+    # The node's other tests need no torch.
+    images = ["operator", "numpy", "torch"] if arguments.all else ["operator", "numpy"]
     known = {tier.name: tier for tier in TIERS}
     if unknown := set(wanted) - set(known):
         parser.error(f"no such tier: {', '.join(sorted(unknown))}")
@@ -197,8 +206,8 @@ def main() -> int:
     comes_later = "e2e" in wanted and known["e2e"].missing() is None
     for stage in STAGES:
         comes_later = comes_later and "e2e" not in stage
-        with node_built_meanwhile() if comes_later else nullcontext():
-            outcomes += side_by_side([known[name] for name in stage if name in wanted])
+        with node_built_meanwhile(images) if comes_later else nullcontext():
+            outcomes += side_by_side([known[name] for name in stage if name in wanted], slow=arguments.all)
     say("\n=== tiers")
     for outcome in outcomes:
         say(f"{outcome.tier:12} {outcome.seconds:6.0f} s  {outcome.words}")

@@ -59,6 +59,7 @@ def cluster(plane: ControlPlane, helm: Path) -> Iterator[Cluster]:
     cluster.helm("uninstall", "eagleray")
 
 
+@pytest.mark.slow
 def test_install_upgrade_and_uninstall(cluster: Cluster) -> None:
     notes = cluster.helm("install", "eagleray", str(CHART), "--create-namespace")
     assert "KubeRay is MISSING" not in notes

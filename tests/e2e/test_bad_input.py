@@ -76,7 +76,7 @@ FAILING = {
 }
 
 
-@pytest.mark.parametrize("name", FAILING)
+@pytest.mark.parametrize("name", ["no-column", *(pytest.param(name, marks=pytest.mark.slow) for name in ("hole", "no-file"))])
 def test_a_job_fails_once_in_clear_words_and_leaves_no_pods(cluster: LiveCluster, namespace: str, name: str) -> None:
     # One at a time: Ray 2.60 gives a head 30 s to start (raylet_start_wait_time_s in _private/node.py), and five that start at
     # once on two slow cores never come to an end. Where a head takes longer, the job goes on with another attempt.
@@ -92,6 +92,7 @@ def test_a_job_fails_once_in_clear_words_and_leaves_no_pods(cluster: LiveCluster
     cluster.until(lambda: not cluster.all("Pod", namespace, selector), "its pods are gone", namespace=namespace)
 
 
+@pytest.mark.slow
 def test_a_bundle_with_a_flipped_bit_is_not_served(cluster: LiveCluster, node: Node, namespace: str, tmp_path: Path) -> None:
     uri, folder = put_bundle(node, namespace, tmp_path)
     flip_a_bit(folder)

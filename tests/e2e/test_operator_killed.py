@@ -13,6 +13,8 @@ from tests.e2e.conftest import SYSTEM, NewNamespace, manifest
 from tests.support.live_cluster import LiveCluster
 from tests.support.makers import condition
 
+pytestmark = pytest.mark.slow
+
 OURS = ("TrainingJob", "ModelDeployment")
 CHILDREN = ("RayJob", "RayService", "ConfigMap", "Secret", "Service", "NetworkPolicy", "PersistentVolumeClaim")
 OPERATOR = "app.kubernetes.io/component=operator"

@@ -17,7 +17,7 @@ from tests.support.live_cluster import LiveCluster
 from tests.support.makers import condition
 from tests.support.patience import PATIENCE_SECONDS
 
-pytestmark = pytest.mark.usefixtures("torch_image")
+pytestmark = [pytest.mark.usefixtures("torch_image"), pytest.mark.slow]
 
 GPU = "nvidia.com/gpu"
 

@@ -353,6 +353,7 @@ WHOLE: dict[str, Perform] = {
 }
 
 SAMPLE: dict[str, Perform] = {
+    "T1 killed at some writes": killed(writes=36),
     "T1 and T2 killed": killed(writes=9, events=24),
     "T3 to T7 watches": chance({"T3 to T7 watches": faults.AnyWatch}),
     # Each namespace has a fault of its own.

@@ -15,6 +15,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.asyncio(loop_scope="module")]
 
 SEED = 1
 
+QUICK = ("T1 killed at some writes", "T3 to T7 watches", "T8 bad jobs")
+
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def context() -> AsyncIterator[Context]:
@@ -28,7 +30,7 @@ async def context() -> AsyncIterator[Context]:
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("name", SAMPLE)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in SAMPLE])
 async def test_every_end_is_that_of_the_undisturbed_run(context: Context, name: str) -> None:
     before = len(context.sweep.runs)
     await SAMPLE[name](name, context)

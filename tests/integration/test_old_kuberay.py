@@ -26,6 +26,7 @@ def old_definitions(apiserver: Apiserver) -> Iterator[str]:
     apiserver.kubectl("patch", "crd", "rayjobs.ray.io", "--type=json", "-p", upgrade)
 
 
+@pytest.mark.slow
 def test_what_is_too_old_is_named_and_an_upgrade_noticed(
     apiserver: Apiserver, operator: OperatorProcess, namespace: str, old_definitions: str
 ) -> None:

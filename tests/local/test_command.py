@@ -107,6 +107,7 @@ def test_a_model_is_trained_and_served_until_ctrl_c_and_nothing_is_left(run: Cal
     assert of_run(directory) == []
 
 
+@pytest.mark.slow
 def test_ray_ends_by_itself_when_the_command_is_killed(run: Callable[..., Command]) -> None:
     directory = in_the_middle(command := run(str(SAMPLES / "line.yaml")))
     assert of_run(directory)

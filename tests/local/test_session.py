@@ -110,6 +110,7 @@ async def change(run: LocalRun, kind: str, name: str, **spec: Any) -> None:
     await run.cluster.put({**live, "spec": kept, "metadata": {"name": name, "namespace": "default"}})
 
 
+@pytest.mark.slow
 async def test_each_failure_tells_its_cause(run: LocalRun, tmp_path: Path) -> None:
     model = tmp_path / "model"
     await run.apply(
@@ -158,6 +159,7 @@ def flip_a_bit_of_the_weights(model: Path) -> None:
     path.write_bytes(bytes(content))
 
 
+@pytest.mark.slow
 async def test_a_deployment_follows_its_spec_and_its_load(run: LocalRun) -> None:
     await run.apply(
         objects(
@@ -225,6 +227,7 @@ async def test_a_job_that_is_suspended_gives_its_process_back_and_goes_on_from_i
     await until(run, lambda: not run.cluster.of_kind("RayJob"))
 
 
+@pytest.mark.slow
 async def test_a_search_that_is_suspended_goes_on_with_the_trials_that_are_left(run: LocalRun) -> None:
     drawn = "{field: training.optimizer.learningRate, range: {min: 0.001, max: 0.1, scale: Log}}"
     more = f"workers: {{cpus: 2}}\n  search: {{maxTrials: 8, parallelTrials: 2, parameters: [{drawn}]}}"

@@ -33,6 +33,7 @@ spec:
 """
 
 
+@pytest.mark.slow
 async def test_two_workers_learn_digits_which_torch_tells_apart_when_it_is_asked(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from sklearn.datasets import load_digits

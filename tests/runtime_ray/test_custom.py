@@ -14,7 +14,7 @@ from tests.runtime_ray.private_ray import PrivateRay, run_python
 from tests.runtime_ray.test_end_to_end import RESOURCE, train, training_config
 from tests.support.torch_runs import HereRun
 
-pytestmark = [pytest.mark.ray, pytest.mark.torch]
+pytestmark = [pytest.mark.ray, pytest.mark.torch, pytest.mark.slow]
 pytest.importorskip("torch")
 
 LAYERS = """

@@ -13,7 +13,7 @@ from eagleray_runtime.serving.tensors import Tensor, decode
 from tests.runtime_ray.private_ray import PrivateRay
 from tests.runtime_ray.test_end_to_end import RESOURCE, train, training_config
 
-pytestmark = [pytest.mark.ray, pytest.mark.torch]
+pytestmark = [pytest.mark.ray, pytest.mark.torch, pytest.mark.slow]
 pytest.importorskip("torch")
 
 

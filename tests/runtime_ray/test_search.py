@@ -74,6 +74,7 @@ def test_a_trial_whose_process_is_lost_counts_as_failed(ray: PrivateRay) -> None
     assert "raise workers.memory or lower search.parallelTrials" in ended.message
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_torch_finds_what_numpy_finds(tmp_path: Path, ray: PrivateRay) -> None:
     pytest.importorskip("torch")

@@ -192,7 +192,7 @@ def cluster(
     """
     # KubeRay drops a flag that is "false".
     everywhere = {} if logs_to_driver else {"include-log-monitor": "0"}
-    # A server that nobody asks, for drivers elsewhere: a process of 100 MB, and one door more.
+    # A server that nobody asks, for drivers elsewhere: a process of 75 MB, and one door more.
     on_head = {"dashboard-host": "0.0.0.0", "ray-client-server-port": "0"}  # noqa: S104
     spec: dict[str, Any] = {
         "rayVersion": settings.ray_version,

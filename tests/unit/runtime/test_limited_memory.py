@@ -50,6 +50,7 @@ def large(job, rows, tmp_path):
     return make
 
 
+@pytest.mark.slow
 def test_rows_that_are_more_than_the_memory_come_to_the_model_that_all_of_them_in_memory_come_to(large):
     held = large("Memory", "NumPy")
     refused = trained(held, LIMIT)
