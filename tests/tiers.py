@@ -173,9 +173,10 @@ def side_by_side(tiers: list[Tier], *, slow: bool) -> list[Outcome]:
 
 @contextmanager
 def node_built_meanwhile(images: list[str]) -> Iterator[None]:
-    """Build the node's programs and these images at the lowest priority for as long as the block takes; what is done then is kept.
+    """Build the node's programs and these images at the lowest priority for as long as the block takes.
 
-    It uses the processors that the tiers before leave idle; whatever goes wrong is told by the tier that needs the node.
+    What is done then is kept. It uses the processors that the tiers before leave idle; whatever goes wrong is told by the tier
+    that needs the node.
     """
     command = ["nice", "-n", "19", sys.executable, "-m", "tests.cluster", "build", "--images", *images]
     nothing = subprocess.DEVNULL

@@ -6,7 +6,7 @@ from tests.cluster.addons import BUSYBOX_IMAGE
 from tests.support.live_cluster import LiveCluster
 
 GCS, DASHBOARD, CLIENT, METRICS, SERVE = 6379, 8265, 10001, 8080, 8000
-CLOSED = {"GCS": GCS, "dashboard and jobs": DASHBOARD, "metrics": METRICS}
+CLOSED = {"GCS": GCS, "dashboard and jobs": DASHBOARD, "Ray client": CLIENT, "metrics": METRICS}
 
 
 def neighbour(name: str, **labels: str) -> dict[str, Any]:

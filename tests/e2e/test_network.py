@@ -3,7 +3,7 @@
 import pytest
 
 from tests.e2e.conftest import NewNamespace, manifest
-from tests.e2e.neighbours import CLIENT, CLOSED, DASHBOARD, GCS, address_of, knock, neighbour
+from tests.e2e.neighbours import CLOSED, DASHBOARD, GCS, address_of, knock, neighbour
 from tests.support.live_cluster import LiveCluster
 
 HEAD = "eagleray.io/training-job=line,ray.io/node-type=head"
@@ -52,11 +52,6 @@ def test_the_same_doors_are_open_to_the_house_itself(street: Street, port: int) 
     """So they are closed by the policy, and not for want of somebody behind them."""
     head = address_of(street.cluster, street.home, HEAD)
     assert knock(street.cluster, street.home, "of-the-house", head, port)
-
-
-def test_no_driver_from_elsewhere_is_waited_for(street: Street) -> None:
-    """Ray's client server, which a head starts unless it is told otherwise."""
-    assert not knock(street.cluster, street.home, "of-the-house", address_of(street.cluster, street.home, HEAD), CLIENT)
 
 
 def test_the_job_works_meanwhile(street: Street) -> None:

@@ -192,14 +192,12 @@ def cluster(
     """
     # KubeRay drops a flag that is "false".
     everywhere = {} if logs_to_driver else {"include-log-monitor": "0"}
-    # A server that nobody asks, for drivers elsewhere: a process of 75 MB, and one door more.
-    on_head = {"dashboard-host": "0.0.0.0", "ray-client-server-port": "0"}  # noqa: S104
     spec: dict[str, Any] = {
         "rayVersion": settings.ray_version,
         "authOptions": {"mode": "token", "secretName": token_secret},
         "enableInTreeAutoscaling": autoscaling,
         "headGroupSpec": {
-            "rayStartParams": everywhere | on_head | {"num-cpus": str(head_cpus)},
+            "rayStartParams": everywhere | {"dashboard-host": "0.0.0.0", "num-cpus": str(head_cpus)},  # noqa: S104
             "template": template(head, settings, kube_api=autoscaling),
         },
     }
