@@ -101,6 +101,7 @@ TIERS = (
         "the operator on a real kube-apiserver and etcd",
         no_go,
         folders=("tests/integration", "tests/chart"),
+        gives_way=True,
     ),
     Tier("faults", "faults", "killed, cut off and lied to, it ends like the undisturbed run", no_go, folders=("tests/faults",)),
     Tier(
@@ -113,7 +114,7 @@ TIERS = (
 )
 
 
-STAGES = (("fast",), ("faults", "ray", "stores"), ("e2e", "torch", "integration"))
+STAGES = (("fast",), ("faults", "ray", "integration", "stores"), ("e2e", "torch"))
 """One after the other; of a stage two tiers run at a time, the longest first."""
 
 

@@ -307,6 +307,7 @@ def everything(operator: Operator) -> set[str]:
     return operator.names("rayjobs,rayservices,configmaps,services,persistentvolumeclaims,networkpolicies")
 
 
+@pytest.mark.slow
 def test_the_chart_grants_exactly_what_it_uses(operator: Operator) -> None:
     operator.process.until_leading()
     operator.kubectl("apply", "-f", "-", text=RESOURCES)

@@ -208,6 +208,7 @@ async def ask_without_end(url: str) -> None:
             tasks.create_task(ask(session))
 
 
+@pytest.mark.slow
 async def test_a_job_that_is_suspended_gives_its_process_back_and_goes_on_from_its_checkpoint(run: LocalRun) -> None:
     await run.apply(objects(job("slow", epochs=2_000_000)))
     await until(run, lambda: condition(run, "TrainingJob", "slow", "Progressing")["reason"] == "Training")
