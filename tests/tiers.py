@@ -114,7 +114,7 @@ TIERS = (
 )
 
 
-STAGES = (("fast",), ("faults", "ray", "integration", "stores"), ("e2e", "torch"))
+STAGES = (("fast",), ("faults", "ray", "stores"), ("e2e", "torch", "integration"))
 """One after the other; of a stage two tiers run at a time, the longest first."""
 
 

@@ -61,6 +61,7 @@ def owned(child: dict[str, Any]) -> bool:
     return bool(child["metadata"].get("ownerReferences"))
 
 
+@pytest.mark.slow
 def test_kuberay_is_removed_and_returns_while_the_operator_works_on(
     apiserver: Apiserver, operator: OperatorProcess, namespace: str, kuberay: str
 ) -> None:
