@@ -76,7 +76,7 @@ FAILING = {
 }
 
 
-@pytest.mark.parametrize("name", ["no-column", *(pytest.param(name, marks=pytest.mark.slow) for name in ("hole", "no-file"))])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name == "no-column" else pytest.mark.slow) for name in FAILING])
 def test_a_job_fails_once_in_clear_words_and_leaves_no_pods(cluster: LiveCluster, namespace: str, name: str) -> None:
     # One at a time: Ray 2.60 gives a head 30 s to start (raylet_start_wait_time_s in _private/node.py), and five that start at
     # once on two slow cores never come to an end. Where a head takes longer, the job goes on with another attempt.
