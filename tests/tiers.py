@@ -101,7 +101,6 @@ TIERS = (
         "the operator on a real kube-apiserver and etcd",
         no_go,
         folders=("tests/integration", "tests/chart"),
-        gives_way=True,
     ),
     Tier("faults", "faults", "killed, cut off and lied to, it ends like the undisturbed run", no_go, folders=("tests/faults",)),
     Tier(
